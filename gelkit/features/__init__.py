@@ -1,0 +1,1 @@
+"""Stage one: pass every image once through a frozen backbone and keep the embeddings."""

@@ -1,0 +1,142 @@
+"""The recipe: everything that decides an embedding, given the image's bytes and the view."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from gelkit.errors import UsageError
+from gelkit.features.backbones import get_backbone
+from gelkit.features.weights import WeightsIdentity, identify_weights
+from gelkit.images.formats import DECODE_VERSION
+from gelkit.images.views import VIEW_SIZE, VIEW_VERSION, require_view_options
+
+KERNELS = {
+    "cpu": "torch-eager",
+    "tpu": "torch-xla-highest",
+    "tpu-emulated": "torch-xla-highest",
+    "cuda": "torch-eager",
+}
+"""What computes the forward pass on each hardware; ``highest`` is XLA's product precision."""
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What a user may choose of a recipe, apart from backbone and hardware."""
+
+    weights: str = "imagenet"
+    """``imagenet``, ``random``, ``auto``, the name of torchvision weights, or a file's path."""
+    weights_seed: int = 0
+    """Seed of ``random`` weights."""
+    weights_dir: Path | None = None
+    """A folder that holds downloaded weights files; None: torch's own download folder."""
+    geometry: str = "stretch"
+    """A name of :data:`gelkit.images.views.GEOMETRIES`."""
+    window: str = "percentile"
+    """A name of :data:`gelkit.images.views.WINDOWS`."""
+    emulate_tpu: bool = False
+    """Run ``tpu`` on XLA's CPU client."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides an embedding. Two recipes are the same if all fields are."""
+
+    backbone: str
+    weights: str
+    """torchvision's name of the weights, ``random`` or ``file``."""
+    weights_sha256: str
+    """SHA-256 of the weights file (of torchvision's files the 8 digits it publishes), or empty."""
+    weights_seed: int | None
+    weights_scheme: str
+    """How ``random`` weights are made, or empty."""
+    layer: str
+    """The embedding is what enters this layer."""
+    view_size: int
+    view_version: int
+    geometry: str
+    window: str
+    polarity: str
+    decode_version: int
+    precision: str
+    kernel: str
+    hardware: str
+    """``cpu``, ``tpu``, ``tpu-emulated`` or ``cuda``."""
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the recipe's canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def folder_name(self) -> str:
+        """What the cache's folder is called: for people, and the first 8 digits for truth."""
+        weights = self.weights.rpartition(".")[2].lower()
+        return f"{self.backbone}-{weights}-{self.hardware}-{self.sha256[:8]}"
+
+    def to_json(self) -> str:
+        """Return the recipe as canonical JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read what :meth:`to_json` wrote.
+
+        :raises ValueError: it is no recipe of this version.
+        """
+        values: dict[str, Any] = json.loads(text)
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise ValueError(f"expected a recipe with the fields {', '.join(sorted(names))}")
+        return cls(**values)
+
+    def differences(self, other: Recipe) -> str:
+        """Name the fields in which two recipes differ, with both values."""
+        mine, others = asdict(self), asdict(other)
+        return "; ".join(
+            f"{name}: {mine[name]!r} here, {others[name]!r} there"
+            for name in mine
+            if mine[name] != others[name]
+        )
+
+
+def make_recipe(backbone: str, hardware: str, options: RecipeOptions | None = None) -> Recipe:
+    """Put together the recipe of a backbone on a hardware type. Imports no torch.
+
+    :param hardware: as asked for: ``cpu``, ``tpu`` or ``cuda``.
+    :raises UsageError: a name is not known, or the weights are still ``auto``.
+    :raises WeightsError: the weights are a file that cannot be read.
+    """
+    options = options or RecipeOptions()
+    require_view_options(options.geometry, options.window)
+    row = get_backbone(backbone)
+    weights = identify_weights(row, options.weights, options.weights_seed)
+    resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
+    if resolved not in KERNELS:
+        raise UsageError(f"Expected the hardware cpu, tpu or cuda. Received: {hardware!r}.")
+    return _recipe(row.name, row.last_layer, weights, options, resolved)
+
+
+def _recipe(
+    backbone: str, layer: str, weights: WeightsIdentity, options: RecipeOptions, hardware: str
+) -> Recipe:
+    return Recipe(
+        backbone=backbone,
+        weights=weights.name,
+        weights_sha256=weights.sha256,
+        weights_seed=weights.seed,
+        weights_scheme=weights.scheme,
+        layer=layer,
+        view_size=VIEW_SIZE,
+        view_version=VIEW_VERSION,
+        geometry=options.geometry,
+        window=options.window,
+        polarity="keep",
+        decode_version=DECODE_VERSION,
+        precision="float32",
+        kernel=KERNELS[hardware],
+        hardware=hardware,
+    )

@@ -1,0 +1,238 @@
+"""Weights: named, fetched, verified before they are opened, or made at random."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import URLError
+
+from gelkit.errors import GelkitError, UsageError
+from gelkit.features.backbones import Backbone, build_model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+RANDOM_SCHEME = "torchvision-init-calibrated-1"
+"""torchvision's own initialisation, then batch norm calibrated on generated images."""
+
+_DOWNLOAD_TIMEOUT_SECS = 30.0
+_CALIBRATION_IMAGES = 32
+
+
+class WeightsError(GelkitError):
+    """Weights cannot be had, or are not what they are called."""
+
+
+@dataclass(frozen=True)
+class WeightsIdentity:
+    """What a recipe says of weights."""
+
+    name: str
+    """torchvision's name, ``random`` or ``file``."""
+    sha256: str = ""
+    """Of a file: its SHA-256; of torchvision's files: the 8 digits that torchvision publishes."""
+    seed: int | None = None
+    scheme: str = ""
+
+
+def identify_weights(backbone: Backbone, weights: str, seed: int = 0) -> WeightsIdentity:
+    """Tell the identity of weights without opening, or needing, torchvision's files.
+
+    :param weights: ``imagenet`` (the backbone's default), ``random``, torchvision's name of
+        weights (``IMAGENET1K_V2`` or in full), or a path.
+    :raises UsageError: not such a thing.
+    :raises WeightsError: a path that cannot be read.
+    """
+    if weights == "random":
+        return WeightsIdentity("random", seed=seed, scheme=RANDOM_SCHEME)
+    if _is_path(weights):
+        return WeightsIdentity("file", sha256=_sha256(Path(weights)))
+    name, url = _registered(backbone, weights)
+    return WeightsIdentity(name, sha256=_published_digits(url))
+
+
+def load_weights(
+    backbone: Backbone, weights: str, seed: int = 0, weights_dir: Path | None = None
+) -> tuple[nn.Module, str]:
+    """Build the whole model with its weights.
+
+    :returns: the model on the CPU, and the full SHA-256 of the weights file (empty if random).
+    :raises WeightsError: the weights cannot be had, or are not what they are called.
+    """
+    if weights == "random":
+        return _random_model(backbone, seed), ""
+    path = find_weights(backbone, weights, weights_dir)
+    sha256 = _sha256(path)
+    if not _is_path(weights):
+        _require_digits(path, sha256, _published_digits(_registered(backbone, weights)[1]))
+    model = build_model(backbone)
+    _load_state(model, path)
+    return model, sha256
+
+
+def find_weights(backbone: Backbone, weights: str, weights_dir: Path | None = None) -> Path:
+    """Return the path of a weights file, downloaded with torch.hub if need be.
+
+    :param weights_dir: look in this folder only, and never download.
+    :raises WeightsError: it cannot be had.
+    """
+    if _is_path(weights):
+        return Path(weights)
+    url = _registered(backbone, weights)[1]
+    file = url.rpartition("/")[2]
+    if weights_dir is not None:
+        if not (weights_dir / file).is_file():
+            raise WeightsError(
+                f"Expected the weights file {file} in {str(weights_dir)!r}. Received: no such "
+                f"file. Download {url} on a machine with a network and put it there."
+            )
+        return weights_dir / file
+    return _downloaded(url, file)
+
+
+def _is_path(weights: str) -> bool:
+    return os.sep in weights or weights.endswith((".pth", ".pt"))
+
+
+def _registered(backbone: Backbone, weights: str) -> tuple[str, str]:
+    """Return torchvision's full name of registered weights, and their URL."""
+    enum, _, default = backbone.weights.partition(".")
+    member = weights.rpartition(".")[2]
+    if weights == "imagenet" or member == default:
+        return backbone.weights, backbone.weights_url
+    from torchvision.models import get_model_weights
+
+    known = {row.name: row.url for row in get_model_weights(backbone.torchvision_model)}
+    if member not in known:
+        raise UsageError(
+            f"Expected the weights imagenet, random, auto, a path to a .pth file, or for "
+            f"{backbone.name} one of {', '.join(known)}. Received: {weights!r}."
+        )
+    return f"{enum}.{member}", known[member]
+
+
+def _published_digits(url: str) -> str:
+    """Return the digits of the SHA-256 that torchvision writes into its files' names."""
+    match = re.search(r"-([0-9a-f]{8,64})\.pth$", url)
+    if match is None:
+        raise WeightsError(
+            f"Expected a weights file whose name ends in the first digits of its SHA-256. "
+            f"Received: {url!r}. Download it, and give its path instead."
+        )
+    return match[1]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"Expected a weights file. Received: {str(path)!r}, {error.strerror}. Check the path."
+        ) from error
+
+
+def _require_digits(path: Path, sha256: str, digits: str) -> None:
+    if not sha256.startswith(digits):
+        raise WeightsError(
+            f"Expected a weights file whose SHA-256 begins with {digits}. Received: {path} with "
+            f"{sha256}: damaged, or not what its name says. It was not opened. Delete it, and run "
+            "again to download it."
+        )
+
+
+def _downloaded(url: str, file: str) -> Path:
+    import torch
+
+    path = Path(torch.hub.get_dir(), "checkpoints", file)
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _socket_timeout(_DOWNLOAD_TIMEOUT_SECS):
+            torch.hub.download_url_to_file(
+                url, str(path), hash_prefix=_published_digits(url), progress=False
+            )
+    except (URLError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"Expected to download {url}. Received: {error}. Without a network, put the file "
+            f"{file} into a folder and name that with --weights-dir, or use --weights random."
+        ) from error
+    return path
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound each wait for the network: torch.hub's download has no limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _load_state(model: nn.Module, path: Path) -> None:
+    """Load a verified file; unpickling is restricted to tensors all the same."""
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"Expected the weights of a {type(model).__name__} as torch saves them. Received: "
+            f"{path}, {reason} Give a file that matches the backbone."
+        ) from error
+
+
+def _random_model(backbone: Backbone, seed: int) -> nn.Module:
+    """Initialise as torchvision does, then let batch norm see generated images.
+
+    Without this calibration the embeddings of an untrained mobilenet-v3 all but vanish.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = build_model(backbone)
+        _calibrate_batch_norm(model, _generated_images())
+    return model
+
+
+def _calibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
+    from torch import nn
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # the plain average of what is seen
+    model.train()
+    model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _generated_images() -> torch.Tensor:
+    """Return smooth noise, normalised like views are: float32 (images x 3 x 224 x 224)."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(_CALIBRATION_IMAGES, 1, 14, 14, generator=generator)
+    fine = torch.randn(_CALIBRATION_IMAGES, 1, 224, 224, generator=generator)
+    smooth = interpolate(coarse, size=(224, 224), mode="bilinear", align_corners=False)
+    return (smooth + 0.1 * fine).expand(-1, 3, -1, -1)

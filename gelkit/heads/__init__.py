@@ -1,0 +1,1 @@
+"""Stage two: train, compare and keep the heads on cached embeddings."""

@@ -1,0 +1,1 @@
+"""What comes in: find image files, decode them truthfully, make views, tell likeness."""

@@ -1,0 +1,76 @@
+"""The SHA-256 of image files, remembered so that known files are not read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gelkit.files import write_atomically
+
+_SETTLING_SECS = 2.0
+"""A file changed this shortly ago may change again within one tick of its clock."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+
+
+class Fingerprints:
+    """Tells the SHA-256 of files; remembers it by path, size, modification time and inode.
+
+    What is remembered is only a shortcut: ``file`` may be deleted at any time.
+
+    :param file: where to remember between runs; None remembers only within this object.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._known = {} if file is None else _read(file)
+        self._changed = False
+
+    def sha256(self, path: Path) -> str:
+        """Return the SHA-256 of a file's bytes, 64 hexadecimal digits.
+
+        :raises OSError: the file cannot be read.
+        """
+        status = os.stat(path)
+        key = os.path.abspath(path)
+        known = self._known.get(key)
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if known is not None and stamp == (known.size, known.mtime_ns, known.inode):
+            return known.sha256
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if time.time() - status.st_mtime > _SETTLING_SECS:
+            self._known[key] = _Known(*stamp, digest)
+            self._changed = True
+        return digest
+
+    def save(self) -> None:
+        """Remember for the next run, in the file given at the start."""
+        if self._file is None or not self._changed:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        rows = {
+            path: [known.size, known.mtime_ns, known.inode, known.sha256]
+            for path, known in self._known.items()
+        }
+        write_atomically(self._file, json.dumps(rows).encode())
+        self._changed = False
+
+
+def _read(file: Path) -> dict[str, _Known]:
+    """Read what an earlier run remembered; what cannot be understood is forgotten."""
+    try:
+        rows = json.loads(file.read_bytes())
+        return {path: _Known(*row) for path, row in rows.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
