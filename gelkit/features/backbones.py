@@ -30,6 +30,8 @@ class Backbone:
     """Length of an embedding."""
     parameters: int
     """Parameters of the whole model, last layer included."""
+    giga_operations: float
+    """Multiply-adds of one forward pass at 224 x 224, in 10^9, for rough estimates of time."""
     weights: str
     """torchvision's name of the default weights, never ``DEFAULT``."""
     weights_url: str
@@ -46,6 +48,7 @@ BACKBONES: MutableMapping[str, Backbone] = {
             last_layer="fc",
             width=512,
             parameters=11_689_512,
+            giga_operations=1.814,
             weights="ResNet18_Weights.IMAGENET1K_V1",
             weights_url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
             citation="He et al. 2016, doi:10.1109/CVPR.2016.90",
@@ -56,6 +59,7 @@ BACKBONES: MutableMapping[str, Backbone] = {
             last_layer="classifier.6",
             width=4096,
             parameters=138_357_544,
+            giga_operations=15.47,
             weights="VGG16_Weights.IMAGENET1K_V1",
             weights_url="https://download.pytorch.org/models/vgg16-397923af.pth",
             citation="Simonyan and Zisserman 2015, arXiv:1409.1556",
@@ -66,6 +70,7 @@ BACKBONES: MutableMapping[str, Backbone] = {
             last_layer="classifier.3",
             width=1280,
             parameters=5_483_032,
+            giga_operations=0.217,
             weights="MobileNet_V3_Large_Weights.IMAGENET1K_V1",
             weights_url="https://download.pytorch.org/models/mobilenet_v3_large-8738ca79.pth",
             citation="Howard et al. 2019, doi:10.1109/ICCV.2019.00140",

@@ -1,0 +1,191 @@
+"""The cache: a folder of immutable shards for each recipe, and what failed beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from gelkit.features.recipe import Recipe
+from gelkit.features.shards import (
+    CacheError,
+    Rows,
+    concatenate,
+    encode,
+    read,
+    read_identities,
+    to_strings,
+)
+from gelkit.files import sync_folder, write_atomically
+
+COMPACTED_BYTES = 2**29
+"""Shards are merged into one of at most about this size, held in memory while it is made."""
+
+_FAILURES_FILE = "failures.json"
+_VANISHED_RETRIES = 5
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that gave no embedding."""
+
+    name: str
+    sha256: str
+    """Empty if the file could not even be read."""
+    error: str
+    retry: bool
+    """Whether another attempt on the same bytes can go differently."""
+    decoder: str = ""
+    """What refused the bytes, with its version; another version tries again."""
+
+
+class Cache:
+    """The embeddings of one recipe.
+
+    Any number of processes may read and publish at the same time. Nothing is made on disk before
+    the first rows are published.
+
+    :param root: the folder that holds the caches of all recipes.
+    """
+
+    def __init__(self, root: Path, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.folder = root / recipe.folder_name
+
+    def identities(self) -> set[tuple[str, int]]:
+        """Return the (SHA-256, view) of all rows, without reading the embeddings.
+
+        :raises CacheError: a shard is damaged, or of another recipe.
+        """
+        return self._retried(
+            lambda shards: {
+                identity for shard in shards for identity in read_identities(shard, self.recipe)
+            }
+        )
+
+    def read(self, sha256s: Sequence[str], view: int = 0) -> Rows:
+        """Return the rows of images, in the order given; an image may be asked for twice.
+
+        :raises CacheError: as of :meth:`identities`.
+        :raises KeyError: there is no such row.
+        """
+        wanted = {sha256.encode() for sha256 in sha256s}
+        rows = self._retried(
+            lambda shards: (
+                concatenate([_chosen(read(shard, self.recipe), wanted, view) for shard in shards])
+                if shards
+                else None
+            )
+        )
+        if rows is None:
+            raise KeyError(sha256s[0])
+        positions = {sha256: i for i, sha256 in enumerate(to_strings(rows.columns["sha256"]))}
+        return rows.take(np.array([positions[sha256] for sha256 in sha256s], dtype=np.intp))
+
+    def weights_sha256(self) -> str | None:
+        """Return the full SHA-256 of the weights file that made the rows; None without rows."""
+        shards = self._shards()
+        if not shards:
+            return None
+        return str(read(shards[0], self.recipe).provenance[0]["weights_sha256"])
+
+    def publish(self, rows: Rows) -> None:
+        """Add rows as a shard that readers see whole or not at all, and that survives a crash.
+
+        :raises CacheError: the disk refused (full, read-only); nothing that was there is lost.
+        """
+        self._publish(rows, datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
+
+    def compact(self) -> None:
+        """Merge small shards into one; whatever interrupts it, no row is lost."""
+        self._retried(self._merge_small)
+
+    def failures(self) -> dict[str, Failure]:
+        """Return what failed, by SHA-256. A damaged list is an empty one: it is a record only."""
+        try:
+            rows = json.loads((self.folder / _FAILURES_FILE).read_bytes())
+            return {row["sha256"]: Failure(**row) for row in rows}
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return {}
+
+    def record_failures(self, failures: Iterable[Failure], resolved: Iterable[str] = ()) -> None:
+        """Keep failures beside the shards; forget those of ``resolved`` SHA-256s."""
+        known = self.failures()
+        updated = known | {failure.sha256: failure for failure in failures if failure.sha256}
+        for sha256 in resolved:
+            updated.pop(sha256, None)
+        if updated == known:
+            return
+        rows = [asdict(failure) for failure in updated.values()]
+        self._write(_FAILURES_FILE, json.dumps(rows, indent=1).encode())
+
+    def _shards(self) -> list[Path]:
+        """List the shards, the earliest first: of doubled rows the earliest counts."""
+        return sorted(self.folder.glob("shard-*.h5"))
+
+    def _merge_small(self, shards: list[Path]) -> None:
+        sizes = {shard: shard.stat().st_size for shard in shards}
+        batch = _fitting(sizes, COMPACTED_BYTES)
+        if len(batch) < 2:
+            return
+        merged = concatenate([read(shard, self.recipe) for shard in batch])
+        published = self._publish(merged, batch[0].name.split("-")[1])
+        for shard in batch:
+            if shard != published:
+                shard.unlink(missing_ok=True)
+        sync_folder(self.folder)
+
+    def _retried(self, action: Callable[[list[Path]], Result]) -> Result:
+        """Act on the shards; list them again if a compaction took one away meanwhile."""
+        for attempt in range(_VANISHED_RETRIES):
+            try:
+                return action(self._shards())
+            except FileNotFoundError:
+                time.sleep(0.05 * attempt)
+        return action(self._shards())
+
+    def _publish(self, rows: Rows, stamp: str) -> Path:
+        data = encode(rows, self.recipe)
+        name = f"shard-{stamp}-{hashlib.sha256(data).hexdigest()[:12]}.h5"
+        return self._write(name, data)
+
+    def _write(self, name: str, data: bytes) -> Path:
+        try:
+            if not self.folder.is_dir():
+                self.folder.mkdir(parents=True)
+                sync_folder(self.folder.parent)
+            write_atomically(self.folder / name, data)
+        except OSError as error:
+            raise CacheError(
+                f"Expected to write {len(data)} bytes into {self.folder}. Received: "
+                f"{error.strerror}. Make room or choose another --cache; what the cache held "
+                "before is untouched."
+            ) from error
+        return self.folder / name
+
+
+def _fitting(sizes: Mapping[Path, int], most: int) -> list[Path]:
+    """Return the first shards, of those smaller than ``most``, that fit into it together."""
+    small = [(shard, size) for shard, size in sizes.items() if size < most]
+    totals = accumulate(size for _, size in small)
+    return [shard for (shard, _), total in zip(small, totals, strict=True) if total <= most]
+
+
+def _chosen(rows: Rows, wanted: set[bytes], view: int) -> Rows:
+    digests, views = rows.columns["sha256"].tolist(), rows.columns["view"].tolist()
+    index = [
+        i
+        for i, (digest, number) in enumerate(zip(digests, views, strict=True))
+        if number == view and digest in wanted
+    ]
+    return rows.take(np.array(index, dtype=np.intp))

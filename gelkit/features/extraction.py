@@ -1,0 +1,367 @@
+"""Stage one: pass every image once through a frozen backbone, and keep the embeddings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gelkit
+from gelkit.errors import GelkitError
+from gelkit.features.backbones import freeze, get_backbone
+from gelkit.features.cache import Cache, Failure
+from gelkit.features.devices import Device, open_device
+from gelkit.features.embeddings import Embeddings
+from gelkit.features.engines import Rendering, Task, decoder_version, embed_locally
+from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
+from gelkit.features.shards import CacheError, Rows, concatenate
+from gelkit.features.weights import WeightsError, find_weights, load_weights
+from gelkit.images.catalog import Catalog
+from gelkit.images.fingerprints import Fingerprints
+from gelkit.progress import Progress, reported, silent
+
+DEFAULT_BATCH_SIZE = 16
+
+logger = logging.getLogger(__name__)
+
+_PUBLISH_SECS = 60.0
+_PUBLISH_BYTES = 2**26
+_FINGERPRINTS_FILE = "fingerprints.json"
+
+
+class MissingEmbeddingsError(GelkitError):
+    """Embeddings were asked for that stage one has not made yet."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stage one has to do, known before a backbone is touched."""
+
+    catalog: Catalog
+    cache: Cache
+    sha256s: tuple[str | None, ...]
+    """For each image of the catalog; None for a file that cannot be read."""
+    tasks: tuple[Task, ...]
+    """The distinct images that are not in the cache."""
+    failures: tuple[Failure, ...]
+    """Images that cannot be read, or are known to fail."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the embeddings are made by."""
+        return self.cache.recipe
+
+    @property
+    def bytes_to_write(self) -> int:
+        """About what the new embeddings take on the disk."""
+        return len(self.tasks) * (4 * get_backbone(self.recipe.backbone).width + 300)
+
+    @property
+    def seconds_to_compute(self) -> float:
+        """A rough guess: 80 GFLOP/s a core, and 10 ms an image to decode and hand over."""
+        operations = 2 * get_backbone(self.recipe.backbone).giga_operations
+        return len(self.tasks) * (operations / 80 + 0.01) / (os.cpu_count() or 1)
+
+
+def plan(
+    catalog: Catalog,
+    *,
+    backbone: str = "resnet18",
+    hardware: str = "cpu",
+    cache: str | Path = "features",
+    options: RecipeOptions | None = None,
+    progress: Progress = silent,
+) -> Plan:
+    """Find out which images of a catalog stage one has yet to embed.
+
+    Reads the bytes of images it does not know yet, to identify them. Imports no torch.
+
+    :raises UsageError: an unknown backbone, hardware or option.
+    :raises CacheError: the cache is damaged or of another recipe.
+    """
+    opened = Cache(Path(cache), make_recipe(backbone, hardware, options))
+    sha256s, unreadable = _identify(catalog, Path(cache), progress)
+    done = {sha256 for sha256, view in opened.identities() if view == 0}
+    known = {
+        sha256: failure
+        for sha256, failure in opened.failures().items()
+        if not failure.retry and failure.decoder == decoder_version()
+    }
+    tasks: dict[str, Task] = {}
+    for image, digest in zip(catalog.images, sha256s, strict=True):
+        if digest is not None and digest not in done and digest not in known:
+            tasks.setdefault(digest, Task(image.path, image.name, digest))
+    failed = [known[s] for s in dict.fromkeys(sha256s) if s is not None and s in known]
+    return Plan(catalog, opened, sha256s, tuple(tasks.values()), (*unreadable, *failed))
+
+
+def extract(
+    catalog: Catalog,
+    *,
+    backbone: str = "resnet18",
+    hardware: str = "cpu",
+    cache: str | Path = "features",
+    options: RecipeOptions | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: Progress = silent,
+) -> Embeddings:
+    """Return a catalog's embeddings, computing and keeping those that the cache lacks.
+
+    With everything cached this imports no torch and needs no weights. An interruption loses no
+    batch that was finished.
+
+    :param hardware: ``cpu``, ``tpu`` or ``cuda``.
+    :param cache: the folder that holds the caches of all recipes.
+    :raises UsageError: an unknown backbone, hardware or option.
+    :raises WeightsError: the weights cannot be had, or are not what they are called.
+    :raises DeviceError: the hardware is not there.
+    :raises CacheError: the cache is damaged, of another recipe, or cannot be written.
+    """
+    planned = plan(
+        catalog,
+        backbone=backbone,
+        hardware=hardware,
+        cache=cache,
+        options=options,
+        progress=progress,
+    )
+    return carry_out(planned, options=options, batch_size=batch_size, progress=progress)
+
+
+def carry_out(
+    planned: Plan,
+    *,
+    options: RecipeOptions | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: Progress = silent,
+) -> Embeddings:
+    """Compute what a plan lacks, with the options it was made with; see :func:`extract`."""
+    new_failures: list[Failure] = []
+    if planned.tasks:
+        device, provenance = _prepare(planned, options or RecipeOptions(), batch_size)
+        new_failures = _compute(planned, device, provenance, batch_size, progress)
+    return _assemble(planned, new_failures)
+
+
+def load(
+    catalog: Catalog,
+    *,
+    backbone: str = "resnet18",
+    hardware: str = "cpu",
+    cache: str | Path = "features",
+    options: RecipeOptions | None = None,
+    progress: Progress = silent,
+) -> Embeddings:
+    """Return a catalog's embeddings from the cache alone.
+
+    :raises MissingEmbeddingsError: some are not there; the message names the command.
+    :raises UsageError: an unknown backbone, hardware or option.
+    :raises CacheError: the cache is damaged or of another recipe.
+    """
+    planned = plan(
+        catalog,
+        backbone=backbone,
+        hardware=hardware,
+        cache=cache,
+        options=options,
+        progress=progress,
+    )
+    if planned.tasks:
+        raise MissingEmbeddingsError(
+            f"Expected {planned.cache.folder} to hold the embeddings of {len(catalog)} images. "
+            f"Received: {len(planned.tasks)} are missing, such as {planned.tasks[0].name!r}. "
+            f"Compute them first: gelkit features DATA --backbone {backbone} "
+            f"--hardware {hardware}, with the same --weights and view options."
+        )
+    return _assemble(planned, [])
+
+
+def choose_weights(
+    catalog: Catalog,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    cache: str | Path = "features",
+    options: RecipeOptions | None = None,
+    download: bool = True,
+) -> RecipeOptions:
+    """Resolve the weights ``auto``, once for all (backbone, hardware) pairs of a run.
+
+    What is cached completely wins, ``imagenet`` before ``random``; otherwise ``imagenet`` if it
+    can be had for all of the backbones. Falling back to ``random`` is logged as a warning.
+
+    :param download: try to have the weights; if not, an incomplete cache is an error.
+    :raises MissingEmbeddingsError: neither is cached completely, and ``download`` is false.
+    """
+    options = options or RecipeOptions(weights="auto")
+    if options.weights != "auto":
+        return options
+    if _is_cached(catalog, pairs, cache, replace(options, weights="imagenet")):
+        return replace(options, weights="imagenet")
+    if _is_cached(catalog, pairs, cache, replace(options, weights="random")):
+        logger.warning("weights auto: what is cached are embeddings of RANDOM weights; using them")
+        return replace(options, weights="random")
+    if not download:
+        wanted = ", ".join(f"{backbone} on {hardware}" for backbone, hardware in pairs)
+        raise MissingEmbeddingsError(
+            f"Expected the embeddings of {len(catalog)} images for {wanted} in {str(cache)!r}, all "
+            "of imagenet or all of random weights. Received: neither is complete. Compute them "
+            "first: gelkit features DATA, with the same --backbone, --hardware and --weights."
+        )
+    return replace(options, weights=_weights_to_be_had(pairs, options))
+
+
+def _is_cached(
+    catalog: Catalog, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
+) -> bool:
+    return not any(
+        plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).tasks
+        for backbone, hardware in pairs
+    )
+
+
+def _weights_to_be_had(pairs: Sequence[tuple[str, str]], options: RecipeOptions) -> str:
+    try:
+        for backbone in dict.fromkeys(backbone for backbone, _ in pairs):
+            find_weights(get_backbone(backbone), "imagenet", options.weights_dir)
+    except WeightsError as error:
+        logger.warning(
+            "weights auto: using RANDOM weights for all backbones, which says nothing of transfer "
+            "learning, because the ImageNet weights cannot be had. %s",
+            error,
+        )
+        return "random"
+    return "imagenet"
+
+
+def _identify(
+    catalog: Catalog, root: Path, progress: Progress
+) -> tuple[tuple[str | None, ...], list[Failure]]:
+    fingerprints = Fingerprints(root / _FINGERPRINTS_FILE)
+    sha256s: list[str | None] = []
+    unreadable = []
+    for image in reported(catalog.images, "identify images", len(catalog), progress):
+        try:
+            sha256s.append(fingerprints.sha256(image.path))
+        except OSError as error:
+            sha256s.append(None)
+            reason = f"cannot be read: {error.strerror}"
+            unreadable.append(Failure(image.name, "", reason, retry=True))
+    fingerprints.save()
+    return tuple(sha256s), unreadable
+
+
+def _prepare(
+    planned: Plan, options: RecipeOptions, batch_size: int
+) -> tuple[Device, Mapping[str, Any]]:
+    recipe = planned.recipe
+    device = open_device(recipe.hardware)  # before the weights: it is the quicker to refuse
+    row = get_backbone(recipe.backbone)
+    model, weights = load_weights(row, options.weights, options.weights_seed, options.weights_dir)
+    earlier = planned.cache.weights_sha256()
+    if earlier not in (None, weights):
+        raise CacheError(
+            f"Expected the weights file that made {planned.cache.folder} (SHA-256 {earlier}). "
+            f"Received: another with the same first digits ({weights}). One of the two is not "
+            "torchvision's: find out which, and delete it and what it made."
+        )
+    device.prepare(freeze(model, row), batch_size)
+    provenance = {
+        "gelkit": gelkit.__version__,
+        "device": device.name,
+        "versions": device.versions() | {"decoder": decoder_version()},
+        "weights_sha256": weights,
+        "batch_size": batch_size,
+        "host": platform.node(),
+    }
+    return device, provenance
+
+
+def _compute(
+    planned: Plan,
+    device: Device,
+    provenance: Mapping[str, Any],
+    batch_size: int,
+    progress: Progress,
+) -> list[Failure]:
+    recipe, tasks = planned.recipe, planned.tasks
+    rendering = Rendering(recipe.geometry, recipe.window)
+    what = f"{recipe.backbone} on {recipe.hardware}"
+    failures: list[Failure] = []
+    progress(what, 0, len(tasks))
+    done = 0
+    with _publishing(planned.cache) as unpublished:
+        batches = embed_locally(tasks, device, rendering, batch_size, provenance)
+        for rows, failed in batches:
+            if rows is not None:
+                unpublished.add(rows)
+            failures += failed
+            done += len(failed) + (0 if rows is None else len(rows))
+            progress(what, done, len(tasks))
+    planned.cache.record_failures(failures)
+    planned.cache.compact()
+    return failures
+
+
+class _Unpublished:
+    """Finished rows on their way to the cache: published every minute, or 64 MB."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._rows: list[Rows] = []
+        self._since = time.monotonic()
+
+    def add(self, rows: Rows) -> None:
+        self._rows.append(rows)
+        size = sum(piece.columns["embedding"].nbytes for piece in self._rows)
+        if size >= _PUBLISH_BYTES or time.monotonic() - self._since >= _PUBLISH_SECS:
+            self.publish()
+
+    def publish(self) -> None:
+        rows, self._rows = self._rows, []
+        self._since = time.monotonic()
+        if rows:
+            self._cache.publish(concatenate(rows))
+
+
+@contextmanager
+def _publishing(cache: Cache) -> Iterator[_Unpublished]:
+    """Publish what is left however the work ends, Ctrl-C included."""
+    unpublished = _Unpublished(cache)
+    try:
+        yield unpublished
+    finally:
+        unpublished.publish()
+
+
+def _assemble(planned: Plan, new_failures: Sequence[Failure]) -> Embeddings:
+    failed = {failure.sha256 for failure in (*planned.failures, *new_failures)}
+    kept = [
+        (image, sha256)
+        for image, sha256 in zip(planned.catalog.images, planned.sha256s, strict=True)
+        if sha256 is not None and sha256 not in failed
+    ]
+    if not kept:
+        raise GelkitError(
+            f"Expected at least one image that can be read. Received: {len(planned.catalog)} "
+            f"images that failed, the first with: {(*planned.failures, *new_failures)[0].error}"
+        )
+    sha256s = tuple(sha256 for _, sha256 in kept)
+    rows = planned.cache.read(sha256s)
+    origins = {rows.provenance[i]["device"] for i in set(rows.columns["provenance"].tolist())}
+    return Embeddings(
+        values=rows.columns["embedding"],
+        images=tuple(image for image, _ in kept),
+        sha256s=sha256s,
+        recipe=planned.recipe,
+        device="; ".join(sorted(origins)),
+        extraction_secs=float(rows.columns["extraction_secs"].sum(dtype=np.float64)),
+        failures=(*planned.failures, *new_failures),
+    )

@@ -1,0 +1,256 @@
+"""One shard: rows of a cache as an immutable HDF5 file, checked against itself when read.
+
+The only module that opens HDF5. The schema is described for readers in ``features/README.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from gelkit.errors import GelkitError
+from gelkit.features.recipe import Recipe
+from gelkit.images.formats import FLAGS
+from gelkit.images.likeness import INTENSITY_STATISTICS
+
+SCHEMA = "gelkit-embeddings"
+SCHEMA_VERSION = 1
+
+COLUMNS = {
+    "sha256": "S64",
+    "view": "u4",
+    "embedding": "f4",
+    "perceptual_hash": "u8",
+    "height": "u4",
+    "width": "u4",
+    "bit_depth": "u1",
+    "n_bytes": "u8",
+    "format": "S16",
+    "mode": "S16",
+    "intensity": "f4",
+    "flags": "u8",
+    "extraction_secs": "f4",
+    "provenance": "u4",
+}
+"""The datasets of a shard and their types, one entry for each row; little-endian on disk."""
+
+_WIDE_COLUMNS = ("embedding", "intensity")
+_RECORDS = "provenance_records"
+_CHUNK_BYTES = 2**20
+
+Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+class CacheError(GelkitError):
+    """A cache is damaged, is made of something else, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a cache, column by column.
+
+    ``columns`` holds an array for each name of :data:`COLUMNS`: (rows,), and for ``embedding`` and
+    ``intensity`` (rows x width). ``provenance`` is what the column of that name points into: which
+    versions, device and weights file computed the row.
+    """
+
+    columns: Columns
+    provenance: tuple[Mapping[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.columns["sha256"])
+
+    def take(self, index: npt.NDArray[np.intp]) -> Rows:
+        """Return the rows at ``index``, in its order."""
+        return Rows({name: column[index] for name, column in self.columns.items()}, self.provenance)
+
+
+def make_rows(columns: Mapping[str, object], provenance: Mapping[str, Any]) -> Rows:
+    """Make rows of one origin from sequences; the column ``provenance`` is filled in."""
+    count = len(columns["sha256"])  # type: ignore[arg-type]
+    filled = {**columns, "provenance": np.zeros(count)}
+    return Rows(
+        {name: np.asarray(filled[name]).astype(dtype) for name, dtype in COLUMNS.items()},
+        (provenance,),
+    )
+
+
+def concatenate(pieces: Sequence[Rows]) -> Rows:
+    """Put rows one after another, keeping the first of rows of the same image and view."""
+    records: list[Mapping[str, Any]] = []
+    origins = []
+    for piece in pieces:
+        positions = [_position(records, record) for record in piece.provenance]
+        origins.append(np.array(positions, dtype="u4")[piece.columns["provenance"]])
+    columns = {name: np.concatenate([p.columns[name] for p in pieces]) for name in COLUMNS}
+    columns["provenance"] = np.concatenate(origins)
+    return Rows(columns, tuple(records)).take(_first_of_each(columns))
+
+
+def encode(rows: Rows, recipe: Recipe) -> bytes:
+    """Return a shard's bytes, built in memory and read back before they are returned.
+
+    :raises CacheError: what was read back is not what was written.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["schema"] = SCHEMA
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["recipe"] = recipe.to_json()
+        file.attrs["recipe_sha256"] = recipe.sha256
+        file.attrs["rows_sha256"] = _rows_sha256(rows)
+        file.attrs["flag_names"] = json.dumps(FLAGS)
+        file.attrs["intensity_names"] = json.dumps(INTENSITY_STATISTICS)
+        for name, column in rows.columns.items():
+            _write(file, name, column.astype(np.dtype(COLUMNS[name]).newbyteorder("<")))
+        _write(file, _RECORDS, np.array([json.dumps(record) for record in rows.provenance], "S"))
+    data = buffer.getvalue()
+    decode(io.BytesIO(data), len(data), recipe, "the shard in memory")
+    return data
+
+
+def read(path: Path, recipe: Recipe) -> Rows:
+    """Read a shard whole and verify it.
+
+    :raises FileNotFoundError: it is gone; perhaps it was compacted.
+    :raises CacheError: it is damaged, or of another recipe or schema.
+    """
+    return decode(path, path.stat().st_size, recipe, str(path))
+
+
+def read_identities(path: Path, recipe: Recipe) -> list[tuple[str, int]]:
+    """Read only the SHA-256 and view of each row; errors as of :func:`read`."""
+    with _Opened(path, path.stat().st_size, recipe, str(path)) as shard:
+        digests, views = shard.column("sha256"), shard.column("view")
+    return list(zip(to_strings(digests), views.tolist(), strict=True))
+
+
+def decode(source: Path | io.BytesIO, size: int, recipe: Recipe, name: str) -> Rows:
+    """Read a shard of ``size`` bytes and verify it; errors as of :func:`read`."""
+    with _Opened(source, size, recipe, name) as shard:
+        columns = {column: shard.column(column) for column in COLUMNS}
+        records = tuple(json.loads(record) for record in shard.column(_RECORDS))
+        rows = Rows(columns, records)
+        shard.require(len({len(column) for column in columns.values()}) == 1, "one length")
+        shard.require(len(rows) > 0, "at least one row")
+        shard.require(int(columns["provenance"].max()) < len(records), "known provenance")
+        shard.require(_rows_sha256(rows) == shard.attribute("rows_sha256"), "its own SHA-256")
+    return rows
+
+
+def to_strings(column: npt.NDArray[Any]) -> list[str]:
+    """Return a column of bytes as strings."""
+    return [value.decode() for value in column.tolist()]
+
+
+class _Opened:
+    """An open shard; what HDF5 raises on damage leaves it as :class:`CacheError`."""
+
+    def __init__(self, source: Path | io.BytesIO, size: int, recipe: Recipe, name: str) -> None:
+        self._source, self._size, self._recipe, self._name = source, size, recipe, name
+
+    def __enter__(self) -> _Opened:
+        try:
+            self._file = h5py.File(self._source, "r")
+        except FileNotFoundError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+        try:
+            self._require_recipe()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._file.close()
+        if isinstance(error, (OSError, RuntimeError, ValueError, KeyError, TypeError)):
+            raise self._damaged(str(error)) from error
+
+    def attribute(self, name: str) -> object:
+        return self._file.attrs[name]
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Read a dataset that is stored in this file and no larger than the file."""
+        self.require(isinstance(self._file.get(name, getlink=True), h5py.HardLink), "no links")
+        dataset = self._file[name]
+        self.require(isinstance(dataset, h5py.Dataset), f"a dataset {name!r}")
+        self.require(not dataset.is_virtual and dataset.external is None, "no outside storage")
+        self.require(dataset.nbytes <= self._size, f"{name!r} no larger than its file")
+        dtype = np.dtype(COLUMNS[name]) if name in COLUMNS else dataset.dtype
+        self.require(dataset.dtype.kind == dtype.kind, f"{name!r} of the type {dtype}")
+        self.require(dataset.ndim == (2 if name in _WIDE_COLUMNS else 1), f"{name!r} in its shape")
+        values: npt.NDArray[Any] = dataset[()].astype(dtype, copy=False)
+        return values
+
+    def require(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise self._damaged(f"not {what}")
+
+    def _require_recipe(self) -> None:
+        attributes = self._file.attrs
+        if attributes.get("schema") != SCHEMA or attributes["schema_version"] != SCHEMA_VERSION:
+            raise CacheError(
+                f"Expected {self._name} to be a shard of {SCHEMA} {SCHEMA_VERSION}. Received: "
+                f"{attributes.get('schema')} {attributes.get('schema_version')}. Move it away, or "
+                "read it with the version of gelkit that wrote it."
+            )
+        stored = Recipe.from_json(attributes["recipe"])
+        if stored != self._recipe:
+            raise CacheError(
+                f"Expected {self._name} to hold embeddings of the recipe asked for. Received "
+                f"another recipe ({self._recipe.differences(stored)}). Give the options it was "
+                "made with, or another --cache."
+            )
+
+    def _damaged(self, reason: str) -> CacheError:
+        return CacheError(
+            f"Expected {self._name} to be a whole shard. Received: a damaged one ({reason}). "
+            "Delete it and run `gelkit features` again: only its rows are computed again."
+        )
+
+
+def _write(file: h5py.File, name: str, column: npt.NDArray[Any]) -> None:
+    bytes_per_row = max(1, column.nbytes // len(column))
+    rows_per_chunk = min(len(column), max(1, _CHUNK_BYTES // bytes_per_row))
+    chunks = (rows_per_chunk, *column.shape[1:])
+    file.create_dataset(name, data=column, chunks=chunks, fletcher32=True)
+
+
+def _rows_sha256(rows: Rows) -> str:
+    digest = hashlib.sha256()
+    for name, dtype in COLUMNS.items():
+        little = rows.columns[name].astype(np.dtype(dtype).newbyteorder("<"), copy=False)
+        digest.update(f"{name} {little.shape}\n".encode())
+        digest.update(np.ascontiguousarray(little).data)
+    for record in rows.provenance:
+        digest.update(json.dumps(record).encode())
+    return digest.hexdigest()
+
+
+def _position(records: list[Mapping[str, Any]], record: Mapping[str, Any]) -> int:
+    if record not in records:
+        records.append(record)
+    return records.index(record)
+
+
+def _first_of_each(columns: Columns) -> npt.NDArray[np.intp]:
+    identities = zip(columns["sha256"].tolist(), columns["view"].tolist(), strict=True)
+    return np.array(_firsts(identities), dtype=np.intp)
+
+
+def _firsts(identities: Iterable[tuple[bytes, int]]) -> list[int]:
+    seen: dict[tuple[bytes, int], int] = {}
+    for position, identity in enumerate(identities):
+        seen.setdefault(identity, position)
+    return list(seen.values())
