@@ -6,6 +6,7 @@ shape, so that a device that compiles does so once for each backbone.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import platform
@@ -130,7 +131,25 @@ def open_device(hardware: str) -> Device:
     }
     if hardware not in openers:
         raise UsageError(f"Expected the hardware {', '.join(openers)}. Received: {hardware!r}.")
+    require_hardware(hardware)
     return openers[hardware]()
+
+
+def require_hardware(hardware: str) -> None:
+    """Check at once, without starting anything, that a recipe's hardware can be there.
+
+    :raises DeviceError: a TPU without a TPU chip, or XLA without torch_xla.
+    """
+    if hardware == "tpu" and not find_tpu_chips():
+        raise DeviceError(
+            "Expected a TPU. Received: no TPU chip among this machine's PCI devices. Run on a TPU "
+            "host, or add --emulate-tpu to run the same torch_xla program on XLA's CPU client."
+        )
+    if hardware.startswith("tpu") and importlib.util.find_spec("torch_xla") is None:
+        raise DeviceError(
+            "Expected torch_xla. Received: it is not installed. Install gelkit's extra 'xla' (on "
+            "a TPU host 'tpu')."
+        )
 
 
 def find_tpu_chips(root: Path = Path("/sys/bus/pci/devices")) -> list[str]:
@@ -170,11 +189,6 @@ def _open_cuda() -> Device:
 
 
 def _open_tpu() -> Device:
-    if not find_tpu_chips():
-        raise DeviceError(
-            "Expected a TPU. Received: no TPU chip among this machine's PCI devices. Run on a TPU "
-            "host, or add --emulate-tpu to run the same torch_xla program on XLA's CPU client."
-        )
     _require_tpu_starts()
     _start_xla("TPU")
     return XLADevice(f"tpu ({len(find_tpu_chips())} chips)")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,87 +17,18 @@ from gelkit.features.backbones import freeze, get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.devices import Device, open_device
 from gelkit.features.embeddings import Embeddings
-from gelkit.features.engines import Rendering, Task, decoder_version, embed_locally
-from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
+from gelkit.features.engines import Rendering, decoder_version, embed_locally
+from gelkit.features.planning import MissingEmbeddingsError, Plan, features_command, plan
+from gelkit.features.recipe import RecipeOptions
 from gelkit.features.shards import CacheError, Rows, concatenate
-from gelkit.features.weights import WeightsError, find_weights, load_weights
+from gelkit.features.weights import load_weights
 from gelkit.images.catalog import Catalog
-from gelkit.images.fingerprints import Fingerprints
-from gelkit.progress import Progress, reported, silent
+from gelkit.progress import Progress, silent
 
 DEFAULT_BATCH_SIZE = 16
 
-logger = logging.getLogger(__name__)
-
 _PUBLISH_SECS = 60.0
 _PUBLISH_BYTES = 2**26
-_FINGERPRINTS_FILE = "fingerprints.json"
-
-
-class MissingEmbeddingsError(GelkitError):
-    """Embeddings were asked for that stage one has not made yet."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What stage one has to do, known before a backbone is touched."""
-
-    catalog: Catalog
-    cache: Cache
-    sha256s: tuple[str | None, ...]
-    """For each image of the catalog; None for a file that cannot be read."""
-    tasks: tuple[Task, ...]
-    """The distinct images that are not in the cache."""
-    failures: tuple[Failure, ...]
-    """Images that cannot be read, or are known to fail."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe that the embeddings are made by."""
-        return self.cache.recipe
-
-    @property
-    def bytes_to_write(self) -> int:
-        """About what the new embeddings take on the disk."""
-        return len(self.tasks) * (4 * get_backbone(self.recipe.backbone).width + 300)
-
-    @property
-    def seconds_to_compute(self) -> float:
-        """A rough guess: 80 GFLOP/s a core, and 10 ms an image to decode and hand over."""
-        operations = 2 * get_backbone(self.recipe.backbone).giga_operations
-        return len(self.tasks) * (operations / 80 + 0.01) / (os.cpu_count() or 1)
-
-
-def plan(
-    catalog: Catalog,
-    *,
-    backbone: str = "resnet18",
-    hardware: str = "cpu",
-    cache: str | Path = "features",
-    options: RecipeOptions | None = None,
-    progress: Progress = silent,
-) -> Plan:
-    """Find out which images of a catalog stage one has yet to embed.
-
-    Reads the bytes of images it does not know yet, to identify them. Imports no torch.
-
-    :raises UsageError: an unknown backbone, hardware or option.
-    :raises CacheError: the cache is damaged or of another recipe.
-    """
-    opened = Cache(Path(cache), make_recipe(backbone, hardware, options))
-    sha256s, unreadable = _identify(catalog, Path(cache), progress)
-    done = {sha256 for sha256, view in opened.identities() if view == 0}
-    known = {
-        sha256: failure
-        for sha256, failure in opened.failures().items()
-        if not failure.retry and failure.decoder == decoder_version()
-    }
-    tasks: dict[str, Task] = {}
-    for image, digest in zip(catalog.images, sha256s, strict=True):
-        if digest is not None and digest not in done and digest not in known:
-            tasks.setdefault(digest, Task(image.path, image.name, digest))
-    failed = [known[s] for s in dict.fromkeys(sha256s) if s is not None and s in known]
-    return Plan(catalog, opened, sha256s, tuple(tasks.values()), (*unreadable, *failed))
 
 
 def extract(
@@ -175,87 +103,11 @@ def load(
         progress=progress,
     )
     if planned.tasks:
+        command = features_command([(backbone, hardware)], options or RecipeOptions())
         raise MissingEmbeddingsError(
-            f"Expected {planned.cache.folder} to hold the embeddings of {len(catalog)} images. "
-            f"Received: {len(planned.tasks)} are missing, such as {planned.tasks[0].name!r}. "
-            f"Compute them first: gelkit features DATA --backbone {backbone} "
-            f"--hardware {hardware}, with the same --weights and view options."
+            planned.cache.folder, len(planned.tasks), len(catalog), command
         )
     return _assemble(planned, [])
-
-
-def choose_weights(
-    catalog: Catalog,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    cache: str | Path = "features",
-    options: RecipeOptions | None = None,
-    download: bool = True,
-) -> RecipeOptions:
-    """Resolve the weights ``auto``, once for all (backbone, hardware) pairs of a run.
-
-    What is cached completely wins, ``imagenet`` before ``random``; otherwise ``imagenet`` if it
-    can be had for all of the backbones. Falling back to ``random`` is logged as a warning.
-
-    :param download: try to have the weights; if not, an incomplete cache is an error.
-    :raises MissingEmbeddingsError: neither is cached completely, and ``download`` is false.
-    """
-    options = options or RecipeOptions(weights="auto")
-    if options.weights != "auto":
-        return options
-    if _is_cached(catalog, pairs, cache, replace(options, weights="imagenet")):
-        return replace(options, weights="imagenet")
-    if _is_cached(catalog, pairs, cache, replace(options, weights="random")):
-        logger.warning("weights auto: what is cached are embeddings of RANDOM weights; using them")
-        return replace(options, weights="random")
-    if not download:
-        wanted = ", ".join(f"{backbone} on {hardware}" for backbone, hardware in pairs)
-        raise MissingEmbeddingsError(
-            f"Expected the embeddings of {len(catalog)} images for {wanted} in {str(cache)!r}, all "
-            "of imagenet or all of random weights. Received: neither is complete. Compute them "
-            "first: gelkit features DATA, with the same --backbone, --hardware and --weights."
-        )
-    return replace(options, weights=_weights_to_be_had(pairs, options))
-
-
-def _is_cached(
-    catalog: Catalog, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
-) -> bool:
-    return not any(
-        plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).tasks
-        for backbone, hardware in pairs
-    )
-
-
-def _weights_to_be_had(pairs: Sequence[tuple[str, str]], options: RecipeOptions) -> str:
-    try:
-        for backbone in dict.fromkeys(backbone for backbone, _ in pairs):
-            find_weights(get_backbone(backbone), "imagenet", options.weights_dir)
-    except WeightsError as error:
-        logger.warning(
-            "weights auto: using RANDOM weights for all backbones, which says nothing of transfer "
-            "learning, because the ImageNet weights cannot be had. %s",
-            error,
-        )
-        return "random"
-    return "imagenet"
-
-
-def _identify(
-    catalog: Catalog, root: Path, progress: Progress
-) -> tuple[tuple[str | None, ...], list[Failure]]:
-    fingerprints = Fingerprints(root / _FINGERPRINTS_FILE)
-    sha256s: list[str | None] = []
-    unreadable = []
-    for image in reported(catalog.images, "identify images", len(catalog), progress):
-        try:
-            sha256s.append(fingerprints.sha256(image.path))
-        except OSError as error:
-            sha256s.append(None)
-            reason = f"cannot be read: {error.strerror}"
-            unreadable.append(Failure(image.name, "", reason, retry=True))
-    fingerprints.save()
-    return tuple(sha256s), unreadable
 
 
 def _prepare(

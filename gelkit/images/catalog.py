@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gelkit.errors import UsageError
+from gelkit.files import write_atomically
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".gel", ".1sc", ".scn"}
@@ -103,6 +105,17 @@ def require_classes(catalog: Catalog) -> None:
             f"Received: {len(catalog.classes)} ({_listed(catalog.classes)}). "
             "Make a sub-folder of images for each class, or give the manifest another label."
         )
+
+
+def write_manifest(catalog: Catalog, path: Path) -> None:
+    """Write a catalog as a CSV manifest with absolute paths, for ``allow_outside``."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(MANIFEST_COLUMNS)
+    for image in catalog.images:
+        where = image.path.resolve()
+        writer.writerow([where, image.label, image.group, image.source, image.split])
+    write_atomically(path, text.getvalue().encode())
 
 
 def _read_piece(path: Path, allow_outside: bool) -> Catalog:

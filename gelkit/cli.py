@@ -1,0 +1,396 @@
+"""The command line: each command is a library call plus printing."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import gelkit
+from gelkit.errors import GelkitError, UsageError
+from gelkit.progress import Progress
+from gelkit.report.summary import answer, costs, failed, skipped
+
+if TYPE_CHECKING:
+    from gelkit.features.cache import Failure
+
+Command = Callable[..., None]
+
+
+class _UsedWrongly(click.ClickException):
+    exit_code = 2
+
+
+class _Door(click.Group):
+    """Turns the library's errors into messages and exit codes: 2 used wrongly, 1 failed."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise _UsedWrongly(str(error)) from error
+        except GelkitError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. What was finished is kept; run again to go on.", err=True)
+            raise
+
+
+_IMAGES_FAILED = click.ClickException(
+    "Expected every image to be read (--strict). Received failures, listed above."
+)
+
+
+class _Warnings(logging.Handler):
+    """Shows the library's warnings on stderr, above any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode():
+            click.secho(f"Warning: {record.getMessage()}", err=True, fg="yellow")
+
+
+@click.group(cls=_Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(gelkit.__version__, prog_name="gelkit")
+def main() -> None:
+    """Compare transfer-learning heads on images of gels.
+
+    Stage one (features) passes every image once through frozen pretrained backbones and keeps the
+    embeddings. Stage two (heads) trains and compares 24 configurations on them: 2 hardware types x
+    3 backbones x 2 heads x 2 optimizers.
+
+    \b
+    Example, from nothing:
+      gelkit samples my_gels
+      gelkit features my_gels --weights random
+      gelkit heads my_gels --weights random
+      gelkit evaluate
+    """
+    logger = logging.getLogger("gelkit")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
+        logger.propagate = False
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--count", default=120, show_default=True, help="Number of images, half of them gels."
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed draws the same images.")
+@click.option("--by-kind", is_flag=True, help="More than two classes: a folder for each kind.")
+def samples(out: Path, count: int, seed: int, by_kind: bool) -> None:
+    """Draw a labelled set of synthetic gels and look-alikes into the folder OUT.
+
+    The gels have lanes, wells, a ladder, bands, smears and an imager's faults; the others are
+    charts, text, micrographs, plates, blots and patterns with the same intensities and files.
+
+    \b
+    Example:
+      gelkit samples my_gels --count 200
+    """
+    with _bars() as progress:
+        paths = gelkit.draw_samples(out, count=count, seed=seed, by_kind=by_kind, progress=progress)
+    classes = sorted({path.parent.name for path in paths})
+    click.echo(f"Drew {len(paths)} synthetic images of the classes {', '.join(classes)} in {out}")
+
+
+def _recipe_options(command: Command) -> Command:
+    """Add the options that name a recipe: the same for all commands that use a cache."""
+    from gelkit.images.views import GEOMETRIES, WINDOWS
+
+    for option in reversed(
+        (
+            click.option(
+                "--cache",
+                default="features",
+                show_default=True,
+                type=click.Path(path_type=Path),
+                help="Folder of the caches of all recipes.",
+            ),
+            click.option(
+                "--weights",
+                default="imagenet",
+                show_default=True,
+                help="imagenet, random, a torchvision name (IMAGENET1K_V2), the path of a .pth "
+                "file, or auto: imagenet if it can be had, else random for all.",
+            ),
+            click.option(
+                "--weights-seed", default=0, show_default=True, help="Seed of random weights."
+            ),
+            click.option(
+                "--weights-dir",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="Folder of downloaded weights files; nothing is downloaded then.",
+            ),
+            click.option(
+                "--geometry",
+                default="stretch",
+                show_default=True,
+                type=click.Choice(tuple(GEOMETRIES)),
+                help="How an image becomes a square.",
+            ),
+            click.option(
+                "--window",
+                default="percentile",
+                show_default=True,
+                type=click.Choice(tuple(WINDOWS)),
+                help="Which intensities are shown, for images of more than 8 bits.",
+            ),
+            click.option(
+                "--emulate-tpu", is_flag=True, help="Run tpu on XLA's CPU client, and say so."
+            ),
+            click.option(
+                "--allow-outside",
+                is_flag=True,
+                help="Let a manifest name images outside its own folder.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+_backbones = click.option(
+    "--backbone", "backbones", multiple=True, help="One or more; default: all."
+)
+
+
+@main.command()
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_backbones
+@click.option(
+    "--hardware",
+    multiple=True,
+    default=("cpu",),
+    show_default=True,
+    help="cpu, tpu or cuda; one or more.",
+)
+@_recipe_options
+@click.option(
+    "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images at once."
+)
+@click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
+def features(
+    data: tuple[Path, ...],
+    backbones: tuple[str, ...],
+    hardware: tuple[str, ...],
+    cache: Path,
+    allow_outside: bool,
+    batch_size: int,
+    strict: bool,
+    **recipe: Any,
+) -> None:
+    """Stage one: embed the images of DATA; only what is missing is computed.
+
+    DATA is a folder with a sub-folder for each class, any folder or image, or a CSV manifest with
+    the columns path, label, group, source and split (all but path may be left out).
+
+    \b
+    Examples:
+      gelkit features my_gels
+      gelkit features my_gels --backbone resnet18 --hardware cpu --hardware tpu
+    """
+    from gelkit.features.backbones import BACKBONES
+    from gelkit.features.devices import require_hardware
+    from gelkit.features.extraction import carry_out
+    from gelkit.features.planning import choose_weights, plan
+
+    catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
+    _echo_if_any(skipped(catalog))
+    pairs = [(b, h) for h in hardware for b in backbones or tuple(BACKBONES)]
+    options = choose_weights(catalog, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
+    plans = [
+        plan(catalog, backbone=backbone, hardware=name, cache=cache, options=options)
+        for backbone, name in pairs
+    ]
+    click.echo(costs(plans))
+    for planned in plans:
+        if planned.tasks:
+            require_hardware(planned.recipe.hardware)
+    failures: dict[str, Failure] = {}
+    for planned in plans:
+        with _bars() as progress:
+            embeddings = carry_out(
+                planned, options=options, batch_size=batch_size, progress=progress
+            )
+        failures |= {failure.name: failure for failure in embeddings.failures}
+        click.echo(
+            f"{planned.recipe.backbone} on {embeddings.device}: {len(embeddings)} x "
+            f"{embeddings.values.shape[1]} in {planned.cache.folder}"
+        )
+    _echo_if_any(failed(list(failures.values())), err=True)
+    if strict and failures:
+        raise _IMAGES_FAILED
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@_backbones
+@click.option(
+    "--hardware",
+    multiple=True,
+    default=("cpu", "tpu"),
+    show_default=True,
+    help="cpu, tpu or cuda; one or more.",
+)
+@click.option("--head", "heads_", multiple=True, help="single or multi; default: all.")
+@click.option("--optimizer", "optimizers", multiple=True, help="adam or sgd; default: all.")
+@_recipe_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where results go.  [default: results/<name of DATA>]",
+)
+@click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
+@click.option("--repeats", default=5, show_default=True, help="Repeats of the cross-validation.")
+@click.option("--epochs", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=23, show_default=True, type=click.IntRange(1))
+@click.option("--learning-rate", default=1e-3, show_default=True)
+@click.option("--class-weights", is_flag=True, help="Weigh classes by inverse frequency.")
+@click.option("--seed", default=0, show_default=True, help="Of the splits and of the training.")
+@click.option(
+    "--workers",
+    default=os.cpu_count() or 1,
+    type=click.IntRange(1),
+    help="Training processes.  [default: the number of cores]",
+)
+def heads(
+    data: Path,
+    backbones: tuple[str, ...],
+    hardware: tuple[str, ...],
+    heads_: tuple[str, ...],
+    optimizers: tuple[str, ...],
+    cache: Path,
+    allow_outside: bool,
+    out: Path | None,
+    workers: int,
+    **given: Any,
+) -> None:
+    """Stage two: cross-validate and compare all heads on DATA's cached embeddings.
+
+    Then every head is fitted on all images and saved with results.csv and predictions.csv. Images
+    that a manifest marks as test take no part. What is there already is not trained again.
+
+    \b
+    Example:
+      gelkit heads my_gels
+    """
+    names = gelkit.RecipeOptions.__dataclass_fields__
+    recipe = {name: value for name, value in given.items() if name in names}
+    settings = {name: value for name, value in given.items() if name not in names}
+    catalog = gelkit.read_catalog(data, allow_outside=allow_outside)
+    folder = out or Path("results", catalog.name)
+    with _bars() as progress:
+        results = gelkit.compare(
+            catalog,
+            cache=cache,
+            out=folder,
+            configurations=gelkit.choose_configurations(hardware, backbones, heads_, optimizers),
+            options=gelkit.RecipeOptions(**recipe),
+            settings=gelkit.Settings(**settings),
+            workers=workers,
+            progress=progress,
+        )
+    click.echo(answer(results, folder))
+
+
+@main.command()
+@click.option(
+    "--test",
+    type=click.Path(path_type=Path),
+    help="Held-out images: a folder with a "
+    "sub-folder for each class, or a manifest.  [default: rows marked test]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder that heads wrote.  [default: the one folder in results/]",
+)
+@click.option(
+    "--cache",
+    default="features",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the caches of all recipes.",
+)
+@click.option(
+    "--allow-outside", is_flag=True, help="Let a manifest name images outside its folder."
+)
+@click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
+def evaluate(
+    test: Path | None, out: Path | None, cache: Path, allow_outside: bool, strict: bool
+) -> None:
+    """Score the saved heads on a held-out set, and fill the test columns of results.csv.
+
+    Without a test set this shows the cross-validated results.
+
+    \b
+    Example:
+      gelkit evaluate --test more_gels --out results/my_gels
+    """
+    from gelkit.heads.evaluation import find_test_set
+
+    folder = out or _only_results()
+    catalog = (
+        find_test_set(folder)
+        if test is None
+        else gelkit.read_catalog(test, allow_outside=allow_outside)
+    )
+    if catalog is None:
+        click.echo("No test set: give one with --test, or mark rows of the manifest as test.")
+        click.echo(answer(gelkit.read_results(folder / "results.csv"), folder))
+        return
+    _echo_if_any(skipped(catalog))
+    with _bars() as progress:
+        results = gelkit.evaluate(folder, catalog, cache=cache, progress=progress)
+    click.echo(answer(results, folder))
+    if strict and results["test_n_images"].min() < len(catalog):
+        raise _IMAGES_FAILED
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Show progress as a bar for each thing that is done; silent when not on a terminal."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            _close(bars)
+            bars[what] = tqdm(total=total, desc=what, unit="", disable=None, leave=False)
+        bars[what].update(done - bars[what].n)
+
+    try:
+        yield report
+    finally:
+        _close(bars)
+
+
+def _close(bars: dict[str, Any]) -> None:
+    for bar in bars.values():
+        bar.close()
+    bars.clear()
+
+
+def _only_results() -> Path:
+    found = sorted(path.parent for path in Path("results").glob("*/results.csv"))
+    if len(found) != 1:
+        raise UsageError(
+            f"Expected one folder of results in 'results'. Received: "
+            f"{', '.join(map(str, found)) or 'none'}. Name it with --out, or make one with: "
+            "gelkit heads DATA"
+        )
+    return found[0]
+
+
+def _echo_if_any(text: str, *, err: bool = False) -> None:
+    if text:
+        click.echo(text, err=err)

@@ -1,0 +1,145 @@
+"""Heads: Keras models from embeddings to class probabilities, and their optimizers.
+
+Heads and optimizers are rows of tables. A head is any function that returns a Keras model; a row
+added to :data:`HEADS` or :data:`OPTIMIZERS` makes further configurations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gelkit.errors import GelkitError, UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+    from gelkit.features.embeddings import Embeddings
+
+LEARNING_RATE = 1e-3
+MOMENTUM = 0.9
+
+_SMALLEST_VARIANCE = 1e-4
+"""Of a feature, relative to the mean over all features."""
+
+
+def single(width: int, num_classes: int) -> keras.Model:
+    """Build one linear layer with softmax: multinomial logistic regression."""
+    keras = load_keras()
+    return keras.Sequential(
+        [keras.Input((width,)), keras.layers.Dense(num_classes, activation="softmax")],
+        name="single",
+    )
+
+
+def multi(width: int, num_classes: int) -> keras.Model:
+    """Build two hidden layers with dropout, then a linear one with softmax."""
+    keras = load_keras()
+    return keras.Sequential(
+        [
+            keras.Input((width,)),
+            keras.layers.Dense(512, activation="relu"),
+            keras.layers.Dropout(0.25),
+            keras.layers.Dense(256, activation="relu"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(num_classes, activation="softmax"),
+        ],
+        name="multi",
+    )
+
+
+def adam(learning_rate: float) -> keras.Optimizer:
+    """Build Adam (Kingma and Ba 2015, arXiv:1412.6980) with Keras' defaults."""
+    return load_keras().optimizers.Adam(learning_rate)
+
+
+def sgd(learning_rate: float) -> keras.Optimizer:
+    """Build stochastic gradient descent with momentum 0.9."""
+    return load_keras().optimizers.SGD(learning_rate, momentum=MOMENTUM)
+
+
+HEADS: MutableMapping[str, Callable[[int, int], keras.Model]] = {"single": single, "multi": multi}
+"""Heads by name: a function of an embedding's width and the number of classes, which returns a
+model from standardised embeddings (images x width) to probabilities (images x classes)."""
+
+OPTIMIZERS: MutableMapping[str, Callable[[float], keras.Optimizer]] = {"adam": adam, "sgd": sgd}
+"""Optimizers by name: a function of the learning rate, which returns a Keras optimizer."""
+
+
+def build_head(
+    head: str,
+    embeddings: Embeddings,
+    *,
+    optimizer: str = "adam",
+    learning_rate: float = LEARNING_RATE,
+) -> keras.Model:
+    """Return a compiled Keras model for embeddings, ready for ``fit``.
+
+    It takes raw embeddings (images x width), standardises them inside by the embeddings given,
+    and gives probabilities (images x classes). Targets are class numbers: ``embeddings.targets``.
+
+    :raises UsageError: an unknown head or optimizer, or images without labels.
+    """
+    num_classes = len(embeddings.classes) if len(embeddings.targets) else 0
+    return build_compiled(head, optimizer, embeddings.values, num_classes, learning_rate)
+
+
+def build_compiled(
+    head: str,
+    optimizer: str,
+    values: npt.NDArray[np.float32],
+    num_classes: int,
+    learning_rate: float = LEARNING_RATE,
+) -> keras.Model:
+    """Do what :func:`build_head` does, with an array of embeddings (images x width)."""
+    for kind, name, table in (("head", head, HEADS), ("optimizer", optimizer, OPTIMIZERS)):
+        if name not in table:
+            raise UsageError(f"Expected a {kind}: {', '.join(table)}. Received: {name!r}.")
+    keras = load_keras()
+    width = values.shape[1]
+    inputs = keras.Input((width,), name="embedding")
+    inner = HEADS[head](width, num_classes)
+    model = keras.Model(inputs, inner(_standardisation(values)(inputs)), name=head)
+    model.compile(
+        optimizer=OPTIMIZERS[optimizer](learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def load_keras() -> Any:
+    """Import Keras with the torch backend.
+
+    :raises GelkitError: this process already uses Keras with another backend.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    if keras.backend.backend() != "torch":
+        raise GelkitError(
+            f"Expected Keras with the torch backend. Received: {keras.backend.backend()!r}. Set "
+            "KERAS_BACKEND=torch before Keras is first imported."
+        )
+    return keras
+
+
+def _standardisation(values: npt.NDArray[np.float32]) -> keras.Layer:
+    """Return a Normalization layer adapted to ``values``.
+
+    Features that hardly vary here (a rectified feature that is 0 in all but one image) are scaled
+    by a floor instead of their own spread: another image would otherwise overflow the head.
+    """
+    keras = load_keras()
+    layer = keras.layers.Normalization(name="standardisation")
+    layer.build(values.shape)
+    variance = values.var(axis=0, dtype=np.float64)
+    floor = max(_SMALLEST_VARIANCE * variance.mean(), np.finfo(np.float32).tiny)
+    layer.adapt_mean.assign(values.mean(axis=0, dtype=np.float64))
+    layer.adapt_variance.assign(np.maximum(variance, floor))
+    layer.finalize_state()
+    return layer

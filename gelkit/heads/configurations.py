@@ -1,0 +1,79 @@
+"""Configurations: hardware x backbone x head x optimizer, numbered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from gelkit.errors import UsageError
+from gelkit.features.backbones import BACKBONES
+from gelkit.features.recipe import KERNELS
+from gelkit.heads.architectures import HEADS, OPTIMIZERS
+
+HARDWARE_TYPES = ("cpu", "tpu")
+"""The hardware that is compared by default."""
+
+_NUMBERED = tuple(
+    product(
+        ("cpu", "tpu"), ("resnet18", "vgg16", "mobilenet-v3"), ("single", "multi"), ("adam", "sgd")
+    )
+)
+"""The 24 whose ids never change, hardware outermost: id 1 is the first."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One of the combinations that are compared; a row of the results."""
+
+    model_id: int
+    hardware: str
+    backbone: str
+    head: str
+    optimizer: str
+
+    @property
+    def name(self) -> str:
+        """What the configuration's files are called, such as ``05-cpu-vgg16-single-adam``."""
+        parts = (self.hardware, self.backbone, self.head, self.optimizer)
+        return f"{self.model_id:02d}-{'-'.join(parts)}"
+
+
+def all_configurations() -> tuple[Configuration, ...]:
+    """Return all combinations of the tables' rows: the 24, and from 25 on what was added."""
+    hardware = tuple(name for name in KERNELS if name != "tpu-emulated")
+    everything = product(hardware, BACKBONES, HEADS, OPTIMIZERS)
+    added = tuple(combination for combination in everything if combination not in _NUMBERED)
+    return tuple(
+        Configuration(model_id, *combination)
+        for model_id, combination in enumerate((*_NUMBERED, *added), start=1)
+    )
+
+
+def choose_configurations(
+    hardware: tuple[str, ...] = HARDWARE_TYPES,
+    backbones: tuple[str, ...] = (),
+    heads: tuple[str, ...] = (),
+    optimizers: tuple[str, ...] = (),
+) -> tuple[Configuration, ...]:
+    """Return the configurations of some rows of the tables; of all rows where none are named.
+
+    :raises UsageError: a name is in no table.
+    """
+    axes = {
+        "hardware": (hardware, tuple(name for name in KERNELS if name != "tpu-emulated")),
+        "backbone": (backbones, tuple(BACKBONES)),
+        "head": (heads, tuple(HEADS)),
+        "optimizer": (optimizers, tuple(OPTIMIZERS)),
+    }
+    for axis, (chosen, known) in axes.items():
+        unknown = [name for name in chosen if name not in known]
+        if unknown:
+            raise UsageError(f"Expected a {axis}: {', '.join(known)}. Received: {unknown[0]!r}.")
+    return tuple(
+        configuration
+        for configuration in all_configurations()
+        if all(
+            getattr(configuration, axis) in (chosen or known)
+            for axis, (chosen, known) in axes.items()
+        )
+    )

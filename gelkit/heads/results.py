@@ -1,0 +1,137 @@
+"""results.csv: its columns, written whole and read back as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gelkit.errors import UsageError
+from gelkit.files import write_atomically
+
+_BOUNDED = ("accuracy", "precision", "recall", "roc_auc", "f1", "balanced_accuracy", "brier")
+"""Metrics that have an interval: ``<metric>_low`` and ``<metric>_high``."""
+
+COLUMNS: Mapping[str, str] = {
+    "model_id": "int",
+    "hardware_type": "str",
+    "pretrained_model": "str",
+    "classifier_head": "str",
+    "opt_alg": "str",
+    "training_time_secs": "float",
+    "inference_time_secs": "float",
+    "accuracy": "float",
+    "precision": "float",
+    "recall": "float",
+    "conf_mat": "json",
+    "roc_auc": "float",
+    "f1": "float",
+    "balanced_accuracy": "float",
+    "brier": "float",
+    **{f"{metric}_{end}": "float" for metric in _BOUNDED for end in ("low", "high")},
+    "calibration_slope": "float",
+    "calibration_intercept": "float",
+    "ece": "float",
+    "ece_if_calibrated": "float",
+    "tied_with_best": "str",
+    "n_images": "int",
+    "n_groups": "int",
+    "classes": "json",
+    "extraction_time_secs": "float",
+    "device": "str",
+    "weights": "str",
+    "numeric_precision": "str",
+    "seed": "int",
+    "folds": "int",
+    "repeats": "int",
+    "dataset_fingerprint": "str",
+    "splits_fingerprint": "str",
+    "cache_fingerprint": "str",
+    "gelkit_version": "str",
+    **{f"test_{metric}": "float" for metric in _BOUNDED},
+    **{f"test_{metric}_{end}": "float" for metric in _BOUNDED for end in ("low", "high")},
+    "test_conf_mat": "json",
+    "test_n_images": "float",
+    "test_overlap": "float",
+    "test_looks": "float",
+    "test_fingerprint": "str",
+}
+"""The columns in their order, and what they hold; an empty cell says: not computed.
+
+``int``, ``float``, ``str``, or ``json`` for lists. Counts of a test set are ``float`` because they
+may be empty.
+"""
+
+
+def make_results(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a table of result rows, sorted by id; what a row lacks is empty.
+
+    :raises ValueError: a row has a column of another name.
+    """
+    unknown = sorted({name for row in rows for name in row} - set(COLUMNS))
+    if unknown:
+        raise ValueError(f"expected columns of the results, received {', '.join(unknown)}")
+    ordered = sorted(rows, key=lambda row: row["model_id"])
+    empty = {"str": "", "json": None, "float": float("nan"), "int": 0}
+    return pd.DataFrame(
+        {
+            name: pd.Series(
+                [row.get(name, empty[kind]) for row in ordered],
+                dtype={"int": "int64", "float": "float64", "str": "str", "json": "object"}[kind],
+            )
+            for name, kind in COLUMNS.items()
+        }
+    )
+
+
+def write_results(results: pd.DataFrame, path: Path) -> None:
+    """Write a table made by :func:`make_results`; a reader never sees half of it."""
+    written = results.copy()
+    for name in _columns_of("json"):
+        written[name] = [_to_json(value) for value in results[name]]
+    write_atomically(path, written.to_csv(index=False).encode())
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """Read a results.csv: lists are lists, and classes the strings they are (``001``, ``NA``).
+
+    :raises UsageError: there is no such file, or it has other columns.
+    """
+    try:
+        text = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[])
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"Expected a results.csv. Received: {str(path)!r}, which does not exist. "
+            "Make it with: gelkit heads DATA"
+        ) from error
+    if list(text.columns) != list(COLUMNS):
+        differing = sorted(set(text.columns).symmetric_difference(COLUMNS)) or ["their order"]
+        raise UsageError(
+            f"Expected the columns of gelkit's results in {str(path)!r}. Received others "
+            f"({', '.join(differing)}). Make it again with: gelkit heads DATA"
+        )
+    cells: list[dict[str, Any]] = [{} for _ in range(len(text))]
+    for name, kind in COLUMNS.items():
+        for cell, value in zip(cells, text[name], strict=True):
+            if value != "":
+                cell[name] = _PARSERS[kind](value)
+    return make_results(cells)
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "json": json.loads,
+}
+
+
+def _columns_of(kind: str) -> list[str]:
+    return [name for name, its_kind in COLUMNS.items() if its_kind == kind]
+
+
+def _to_json(value: object) -> str:
+    return "" if value is None else json.dumps(value)

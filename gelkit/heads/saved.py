@@ -1,0 +1,100 @@
+"""Saved heads: a ``.keras`` file, and beside it what is needed to use and to trace it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gelkit.features.recipe import Recipe, RecipeOptions
+from gelkit.files import write_atomically
+from gelkit.heads.configurations import Configuration
+from gelkit.heads.training import Settings
+
+_FOLDER = "heads"
+
+
+@dataclass(frozen=True)
+class SavedHead:
+    """A trained head's record, the ``.json`` beside its ``.keras`` file."""
+
+    configuration: Configuration
+    classes: tuple[str, ...]
+    """What the columns of the head's output stand for."""
+    recipe: Recipe
+    """How the embeddings that the head expects are made."""
+    options: RecipeOptions
+    """What to ask stage one for to get them."""
+    settings: Settings
+    fingerprint: str
+    """The SHA-256 over all that decided the head; the same again need not be trained again."""
+    sha256s: tuple[str, ...]
+    """The images that the head was trained on."""
+    row: dict[str, Any]
+    """Its row of results.csv."""
+
+    def with_columns(self, columns: dict[str, Any]) -> SavedHead:
+        """Return the record with some columns of its result row filled."""
+        return replace(self, row=self.row | columns)
+
+
+def head_path(out: Path, configuration: Configuration) -> Path:
+    """Return where a configuration's ``.keras`` file is."""
+    return out / _FOLDER / f"{configuration.name}.keras"
+
+
+def write_head(
+    out: Path, saved: SavedHead, head: bytes, probabilities: npt.NDArray[np.float32]
+) -> None:
+    """Keep a head, its out-of-fold predictions and, last, its record."""
+    path = head_path(out, saved.configuration)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, probabilities, allow_pickle=False)
+    path.with_suffix(".json").unlink(missing_ok=True)  # an old record must not speak for a new head
+    write_atomically(path, head)
+    write_atomically(path.with_suffix(".npy"), buffer.getvalue())
+    write_record(out, saved)
+
+
+def write_record(out: Path, saved: SavedHead) -> None:
+    """Write the record alone."""
+    path = head_path(out, saved.configuration).with_suffix(".json")
+    write_atomically(path, json.dumps(asdict(saved), indent=1, default=str).encode())
+
+
+def read_record(out: Path, configuration: Configuration) -> SavedHead | None:
+    """Read a configuration's record; None if it is not there or of another version."""
+    path = head_path(out, configuration).with_suffix(".json")
+    try:
+        return _from_json(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def read_probabilities(out: Path, configuration: Configuration) -> npt.NDArray[np.float32]:
+    """Read the out-of-fold predictions (repeats x images x classes)."""
+    path = head_path(out, configuration).with_suffix(".npy")
+    probabilities: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
+    return probabilities
+
+
+def _from_json(values: dict[str, Any]) -> SavedHead:
+    directory = values["options"].pop("weights_dir")
+    return SavedHead(
+        configuration=Configuration(**values["configuration"]),
+        classes=tuple(values["classes"]),
+        recipe=Recipe(**values["recipe"]),
+        options=RecipeOptions(
+            **values["options"], weights_dir=None if directory is None else Path(directory)
+        ),
+        settings=Settings(**values["settings"]),
+        fingerprint=values["fingerprint"],
+        sha256s=tuple(values["sha256s"]),
+        row=values["row"],
+    )

@@ -1,0 +1,112 @@
+"""Summaries: what the terminal shows, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gelkit.features.cache import Failure
+from gelkit.features.planning import Plan
+from gelkit.images.catalog import Catalog
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN_ROWS = 5
+_SHOWN_NAMES = 10
+
+_SHOWN_COLUMNS = {
+    "model_id": "id",
+    "hardware_type": "hardware",
+    "pretrained_model": "backbone",
+    "classifier_head": "head",
+    "opt_alg": "optimizer",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "roc_auc": "roc_auc",
+}
+_TEST_COLUMNS = {"test_accuracy": "test accuracy", "test_roc_auc": "test roc_auc"}
+
+
+def skipped(catalog: Catalog) -> str:
+    """Say which files of a catalog are no images; empty if there are none."""
+    if not catalog.skipped:
+        return ""
+    return f"Files that are no images: {len(catalog.skipped)} ({_listed(catalog.skipped)})"
+
+
+def costs(plans: Sequence[Plan]) -> str:
+    """Say what stage one is about to do, and roughly what that costs."""
+    return "\n".join(_cost(planned) for planned in plans)
+
+
+def failed(failures: Sequence[Failure]) -> str:
+    """Name the images that failed, and why; empty if there are none."""
+    if not failures:
+        return ""
+    lines = [f"Images that failed, the others are done: {len(failures)}"]
+    lines += [f"  {failure.name}: {failure.error}" for failure in failures[:_SHOWN_NAMES]]
+    if len(failures) > _SHOWN_NAMES:
+        lines.append(f"  and {len(failures) - _SHOWN_NAMES} more")
+    return "\n".join(lines)
+
+
+def answer(results: pd.DataFrame, folder: Path) -> str:
+    """Show the first rows of a comparison, what they rest on, and where the files are."""
+    first, shown = results.iloc[0], min(_SHOWN_ROWS, len(results))
+    protocol = f"{first['repeats']} x {first['folds']}-fold cross-validation"
+    return "\n".join(
+        [
+            f"{len(results)} configurations, {first['n_images']} images in {first['n_groups']} "
+            f"groups, classes {', '.join(first['classes'])}; {protocol}.",
+            f"The {shown} with the highest balanced accuracy:",
+            _best_rows(results),
+            *_doubts(results),
+            f"Results: {folder / 'results.csv'}",
+            f"Heads:   {folder / 'heads'}",
+        ]
+    )
+
+
+def _best_rows(results: pd.DataFrame) -> str:
+    ranked = results.sort_values(["balanced_accuracy", "roc_auc"], ascending=False, kind="stable")
+    tested = results["test_accuracy"].notna().any()
+    columns = _SHOWN_COLUMNS | (_TEST_COLUMNS if tested else {})
+    shown = ranked[list(columns)].rename(columns=columns).head(_SHOWN_ROWS)
+    return str(shown.to_string(index=False, float_format="{:.3f}".format))
+
+
+def _doubts(results: pd.DataFrame) -> list[str]:
+    doubts = []
+    if (results["weights"] == "random").any():
+        doubts.append("RANDOM weights: these figures say nothing of transfer learning.")
+    emulated = sorted({device for device in results["device"] if "emulated" in device})
+    if emulated:
+        doubts.append(f"No TPU was used: the rows of tpu ran on {', '.join(emulated)}.")
+    overlap = results["test_overlap"].max()
+    if overlap > 0:
+        doubts.append(f"{int(overlap)} test images are training images: the test figures flatter.")
+    return doubts
+
+
+def _cost(planned: Plan) -> str:
+    recipe, total = planned.recipe, len(planned.catalog)
+    name = f"{recipe.backbone} on {recipe.hardware}, weights {recipe.weights}"
+    if not planned.tasks:
+        return f"{name}: {total} images, all known"
+    return (
+        f"{name}: {total} images, {len(planned.tasks)} to embed, very roughly "
+        f"{_duration(planned.seconds_to_compute)} and {planned.bytes_to_write / 1e6:.1f} MB"
+    )
+
+
+def _duration(secs: float) -> str:
+    if secs < 90:
+        return f"{max(1, round(secs))} s"
+    return f"{round(secs / 60)} min" if secs < 5400 else f"{secs / 3600:.1f} h"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
