@@ -250,9 +250,17 @@ def features(
 )
 @click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
 @click.option("--repeats", default=5, show_default=True, help="Repeats of the cross-validation.")
-@click.option("--epochs", default=20, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=23, show_default=True, type=click.IntRange(1))
-@click.option("--learning-rate", default=1e-3, show_default=True)
+@click.option(
+    "--epochs",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Passes over the images.",
+)
+@click.option(
+    "--batch-size", default=23, show_default=True, type=click.IntRange(1), help="Images a step."
+)
+@click.option("--learning-rate", default=1e-3, show_default=True, help="Of the optimizer.")
 @click.option("--class-weights", is_flag=True, help="Weigh classes by inverse frequency.")
 @click.option("--seed", default=0, show_default=True, help="Of the splits and of the training.")
 @click.option(

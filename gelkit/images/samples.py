@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,6 @@ from PIL import Image
 from scipy import ndimage
 
 from gelkit.errors import UsageError
-from gelkit.files import write_atomically
 from gelkit.images.sample_decoys import DECOYS
 from gelkit.images.sample_gels import GEL_KINDS, Picture, draw_gel
 from gelkit.progress import Progress, reported, silent
@@ -102,10 +102,15 @@ def draw_samples(
     if seed < 0:
         raise UsageError(f"Expected a seed of 0 or more. Received: {seed}. Choose another.")
     _require_empty(folder)
-    for label in classes:
-        (folder / label).mkdir(parents=True, exist_ok=True)
-    numbers = reported(range(count), "drawing", count, progress)
-    return tuple(_draw_sample(folder, classes, seed, number) for number in numbers)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".drawing-", dir=folder) as drawing:
+        for label in classes:
+            Path(drawing, label).mkdir()
+        numbers = reported(range(count), "draw samples", count, progress)
+        drawn = [_draw_sample(Path(drawing), classes, seed, number) for number in numbers]
+        for label in classes:  # only now: an interruption leaves no half of a data set
+            Path(drawing, label).rename(folder / label)
+    return tuple(folder / path.relative_to(drawing) for path in drawn)
 
 
 def _require_count(count: int, classes: int) -> None:
@@ -137,7 +142,7 @@ def _draw_sample(folder: Path, classes: dict[str, tuple[str, ...]], seed: int, n
     picture = _photograph(kinds[int(rng.integers(len(kinds)))], rng, height, width)
     kind = FILE_KINDS[number // 2 % len(FILE_KINDS)]
     path = folder / label / (name + kind.suffix)
-    write_atomically(path, _encode(picture, kind, rng))
+    path.write_bytes(_encode(picture, kind, rng))
     return path
 
 

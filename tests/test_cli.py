@@ -1,0 +1,224 @@
+"""The command line: the main job from nothing to results, and what a user can do wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import gelkit
+from gelkit.cli import main
+
+ROOT = Path(__file__).parents[1]
+RANDOM = ("--weights", "random")
+SMALL = ("--backbone", "mobilenet-v3")
+QUICK = (*SMALL, *RANDOM, "--hardware", "cpu", "--folds", "2", "--repeats", "1", "--epochs", "2")
+
+
+def _gelkit(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def _done(*words: str | Path) -> str:
+    result = _gelkit(*words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def _image(path: Path, grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.linear_gradient("L").point(lambda value: (value + grey) % 256).save(path)
+
+
+@pytest.fixture(scope="module")
+def project(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the main job has been run once on ``my_gels``."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(samples, folder / "my_gels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _done("features", "my_gels", *SMALL, *RANDOM)
+        _done("heads", "my_gels", *QUICK, "--workers", "1")
+    return folder
+
+
+@pytest.fixture
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work inside the project's folder."""
+    monkeypatch.chdir(project)
+    return project
+
+
+def test_the_main_job_ends_with_results(inside: Path) -> None:
+    """The commands of the README would not lead to a results.csv."""
+    results = gelkit.read_results("results/my_gels/results.csv")
+    assert list(results["model_id"]) == [9, 10, 11, 12]
+    assert results["accuracy"].between(0, 1).all()
+    heads = sorted(path.name for path in (inside / "results/my_gels/heads").glob("*.keras"))
+    assert heads[0] == "09-cpu-mobilenet-v3-single-adam.keras"
+    assert len(heads) == 4
+    predictions = pd.read_csv("results/my_gels/predictions.csv")
+    assert len(predictions) == 4 * 20
+
+
+def test_a_held_out_set_fills_the_test_columns(inside: Path) -> None:
+    """Scores of a test set could not be had, or would change the cross-validated ones."""
+    before = gelkit.read_results("results/my_gels/results.csv")
+    gelkit.draw_samples(inside / "more_gels", count=8, seed=5)
+    output = _done("evaluate", "--test", "more_gels")
+    after = gelkit.read_results("results/my_gels/results.csv")
+    assert after["test_accuracy"].between(0, 1).all()
+    assert set(after["test_n_images"]) == {8}
+    assert set(after["test_overlap"]) == {0}
+    assert "test accuracy" in output
+    assert after["accuracy"].equals(before["accuracy"])
+    assert "test_accuracy" not in _done("heads", "my_gels", *QUICK, "--epochs", "3")
+
+
+def test_without_a_test_set_evaluate_shows_what_there_is(project: Path, tmp_path: Path) -> None:
+    """Someone without a test set would see an error, or test figures that are none."""
+    shutil.copytree(project / "results/my_gels", tmp_path / "results")
+    (tmp_path / "results/test.csv").unlink(missing_ok=True)
+    output = _done("evaluate", "--out", tmp_path / "results")
+    assert "No test set" in output
+    assert "RANDOM weights" in output
+
+
+def test_a_cached_run_imports_neither_torch_nor_keras(inside: Path) -> None:
+    """A run with nothing to do would take as long as its imports, and need the weights."""
+    program = (
+        "import sys\nfrom gelkit.cli import main\n"
+        "main(sys.argv[1:], standalone_mode=False)\n"
+        "print('imported', sorted({'torch', 'keras', 'torch_xla'} & set(sys.modules)))"
+    )
+    words = ["features", "my_gels", *SMALL, *RANDOM]
+    run = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
+    )
+    assert "all known" in run.stdout
+    assert run.stdout.splitlines()[-1] == "imported []"
+
+
+def test_an_unreadable_image_is_named_and_the_rest_goes_on(inside: Path) -> None:
+    """One damaged file would stop a run over thousands, or vanish without a word."""
+    shutil.copytree("my_gels", "damaged")
+    Path("damaged/gel/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+    Path("damaged/gel/notes.txt").write_text("no image")
+    output = _done("features", "damaged", *SMALL, *RANDOM)
+    assert "20 x 1280" in output
+    assert "gel/broken.png" in output
+    assert "gel/notes.txt" in output
+    assert _gelkit("features", "damaged", *SMALL, *RANDOM, "--strict").exit_code == 1
+    output = _done("heads", "damaged", *QUICK, "--workers", "1")
+    assert "could not be read and take no part: gel/broken.png" in output
+    assert "20 images" in output
+
+
+def _one_class() -> tuple[str, ...]:
+    _image(Path("data/gel/a.png"), 0)
+    _done("features", "data", *SMALL, *RANDOM)
+    return ("heads", "data", *QUICK)
+
+
+def _fewer_images_than_folds() -> tuple[str, ...]:
+    for number in range(4):
+        _image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
+    _done("features", "data", *SMALL, *RANDOM)
+    return ("heads", "data", *QUICK, "--folds", "3")
+
+
+def _empty_folder() -> tuple[str, ...]:
+    Path("data").mkdir()
+    return ("features", "data")
+
+
+def _another_recipe() -> tuple[str, ...]:
+    _image(Path("data/gel/a.png"), 0)
+    _done("features", "data", *SMALL, *RANDOM)
+    other = gelkit.RecipeOptions(weights="random", weights_seed=1)
+    from gelkit.features.recipe import make_recipe
+
+    wanted = make_recipe("mobilenet-v3", "cpu", other).folder_name
+    next(Path("features").glob("mobilenet*")).rename(Path("features", wanted))
+    return ("features", "data", *SMALL, *RANDOM, "--weights-seed", "1")
+
+
+def _heads_before_features() -> tuple[str, ...]:
+    for number in range(4):
+        _image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
+    return ("heads", "data", *QUICK)
+
+
+def _without_weights() -> tuple[str, ...]:
+    _image(Path("data/gel/a.png"), 0)
+    Path("empty").mkdir()
+    return ("features", "data", *SMALL, "--weights-dir", "empty")
+
+
+def _without_tpu() -> tuple[str, ...]:
+    _image(Path("data/gel/a.png"), 0)
+    return ("features", "data", *SMALL, *RANDOM, "--hardware", "tpu")
+
+
+MISTAKES = {
+    "one class": (_one_class, 2, "Expected at least two classes"),
+    "few images": (_fewer_images_than_folds, 2, "Expected at least 3 distinct images"),
+    "empty folder": (_empty_folder, 2, "Received: no image"),
+    "no such path": (lambda: ("features", "nowhere"), 2, "does not exist"),
+    "no TPU": (_without_tpu, 1, "add --emulate-tpu"),
+    "no weights": (_without_weights, 1, "Download https://download.pytorch.org"),
+    "other recipe": (_another_recipe, 1, "weights_seed: 1 here, 0 there"),
+    "no features": (_heads_before_features, 1, "gelkit features DATA --backbone mobilenet-v3"),
+    "unknown backbone": (
+        lambda: ("heads", ROOT / "docs", "--backbone", "resnet19"),
+        2,
+        "resnet18, vgg16, mobilenet-v3. Received: 'resnet19'",
+    ),
+    "no results": (lambda: ("evaluate",), 2, "gelkit heads DATA"),
+    "unknown option": (lambda: ("features", "--hardvare", "cpu"), 2, "No such option"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_get_a_message_and_an_exit_code(
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user would see a traceback, or success where there was none."""
+    monkeypatch.chdir(tmp_path)
+    prepare, exit_code, message = MISTAKES[mistake]
+    result = _gelkit(*prepare())
+    assert message in result.output
+    assert result.exit_code == exit_code
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_ctrl_c_keeps_what_was_finished(project: Path, tmp_path: Path) -> None:
+    """Minutes of training would be lost, or the terminal filled with tracebacks."""
+    command = [sys.executable, ROOT / "cli.py", "heads", project / "my_gels", "--out", tmp_path]
+    words = [*SMALL, *RANDOM, "--hardware", "cpu", "--cache", project / "features"]
+    words += ["--repeats", "1", "--folds", "2", "--epochs", "200", "--workers", "2"]
+    process = subprocess.Popen(
+        [*command, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("heads/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "What was finished is kept" in errors
+    assert "Traceback" not in errors
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("heads/*.keras")}
+    assert 1 <= len(kept) < 4
+    subprocess.run([*command, *words], check=True, capture_output=True)
+    assert len(gelkit.read_results(tmp_path / "results.csv")) == 4
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept

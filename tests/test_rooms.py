@@ -1,0 +1,92 @@
+"""The rooms: who may import whom, and which few modules may import the heavy packages."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "gelkit"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+ROOMS = ("images", "features", "heads", "analyses", "report", "cli")
+"""A room may import itself and those before it, but analyses and report not each other."""
+
+DOORS = {
+    "torch": ("features/backbones", "features/weights", "features/devices", "heads/training"),
+    "torchvision": ("features/backbones", "features/weights"),
+    "torch_xla": ("features/devices",),
+    "h5py": ("features/shards",),
+    "ray": ("features/engines",),
+    "keras": ("heads/architectures", "heads/training"),
+    "click": ("cli",),
+    "tqdm": ("cli",),
+    "jinja2": (),
+    "matplotlib": (),
+}
+
+
+def _name(module: Path) -> str:
+    return module.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def _imports(module: Path) -> Iterator[str]:
+    """Yield the dotted names that a module imports, except for type checking alone."""
+    tree = ast.parse(module.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body.clear()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_name)
+def test_no_room_imports_upwards(module: Path) -> None:
+    """A change in a later room would break an earlier one."""
+    own = _name(module).split("/")[0]
+    if own not in ROOMS:
+        return
+    allowed = ROOMS[: ROOMS.index(own) + 1]
+    if own == "report":
+        allowed = tuple(room for room in allowed if room != "analyses")
+    imported = {name.split(".")[1] for name in _imports(module) if name.startswith("gelkit.")}
+    assert (imported & set(ROOMS)) <= set(allowed)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_name)
+def test_heavy_packages_have_few_doors(module: Path) -> None:
+    """A stray import would make every command slow, or need a package that is optional."""
+    imported = {name.split(".")[0] for name in _imports(module)}
+    strays = {p for p in imported & set(DOORS) if _name(module) not in DOORS[p]}
+    assert strays == set()
+
+
+def test_importing_is_light() -> None:
+    """``gelkit --help`` and ``import gelkit`` would take seconds, or pick a Keras backend."""
+    program = (
+        "import sys, os, gelkit, gelkit.cli\n"
+        "heavy = {'torch', 'torchvision', 'torch_xla', 'keras', 'sklearn', 'pandas', 'scipy'}\n"
+        "print(sorted(heavy & set(sys.modules)), 'KERAS_BACKEND' in os.environ)"
+    )
+    environment = {"PATH": "/usr/bin:/bin"}
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+    assert run.stdout.strip() == "[] False"
+
+
+def test_every_public_name_is_there() -> None:
+    """A name in the list of public names could not be imported."""
+    import gelkit
+
+    missing = [name for name in gelkit.__all__ if not hasattr(gelkit, name)]
+    assert missing == []
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = gelkit.nonsense
