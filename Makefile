@@ -71,18 +71,19 @@ help:  ## list the targets and variables
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "Expected Python 3.11 to 3.13. Received: $$($(PYTHON) --version). Set PYTHON=."; exit 2; }
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --upgrade pip
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install -qq --upgrade pip
 
 .venv/installed: .venv/bin/pip setup.cfg pyproject.toml
-	$(if $(TORCH_INDEX),.venv/bin/pip install --quiet --index-url "$(TORCH_INDEX)" "torch==2.9.*" "torchvision==0.24.*")
-	.venv/bin/pip install --quiet --editable ".[$(EXTRA)]"
+	@echo "Installing gelkit and PyTorch into .venv (some minutes; help: make help)"
+	@$(if $(TORCH_INDEX),.venv/bin/pip install -qq --index-url "$(TORCH_INDEX)" "torch==2.9.*" "torchvision==0.24.*",true)
+	@.venv/bin/pip install -qq --editable ".[$(EXTRA)]"
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	.venv/bin/pip install --quiet --editable ".[$(EXTRA),test]"
+	@.venv/bin/pip install -qq --editable ".[$(EXTRA),test]"
 	@touch $@
 
 .venv/installed-dev: .venv/installed-test
-	.venv/bin/pip install --quiet --editable ".[$(EXTRA),dev]"
+	@.venv/bin/pip install -qq --editable ".[$(EXTRA),dev]"
 	@touch $@

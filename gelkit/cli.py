@@ -13,6 +13,9 @@ import click
 
 import gelkit
 from gelkit.errors import GelkitError, UsageError
+from gelkit.features.extraction import DEFAULT_BATCH_SIZE, carry_out
+from gelkit.features.planning import choose_weights, plan
+from gelkit.heads.training import Settings
 from gelkit.progress import Progress
 from gelkit.report.summary import answer, costs, failed, skipped
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from gelkit.features.cache import Failure
 
 Command = Callable[..., None]
+
+_DEFAULTS = Settings()
 
 
 class _UsedWrongly(click.ClickException):
@@ -174,7 +179,11 @@ _backbones = click.option(
 )
 @_recipe_options
 @click.option(
-    "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images at once."
+    "--batch-size",
+    default=DEFAULT_BATCH_SIZE,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Images at once.",
 )
 @click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
 def features(
@@ -199,8 +208,6 @@ def features(
     """
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.devices import require_hardware
-    from gelkit.features.extraction import carry_out
-    from gelkit.features.planning import choose_weights, plan
 
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
     _echo_if_any(skipped(catalog))
@@ -248,19 +255,32 @@ def features(
     type=click.Path(path_type=Path, file_okay=False),
     help="Where results go.  [default: results/<name of DATA>]",
 )
-@click.option("--folds", default=5, show_default=True, help="Folds of the cross-validation.")
-@click.option("--repeats", default=5, show_default=True, help="Repeats of the cross-validation.")
+@click.option(
+    "--folds", default=_DEFAULTS.folds, show_default=True, help="Folds of the cross-validation."
+)
+@click.option(
+    "--repeats",
+    default=_DEFAULTS.repeats,
+    show_default=True,
+    help="Repeats of the cross-validation.",
+)
 @click.option(
     "--epochs",
-    default=20,
+    default=_DEFAULTS.epochs,
     show_default=True,
     type=click.IntRange(1),
     help="Passes over the images.",
 )
 @click.option(
-    "--batch-size", default=23, show_default=True, type=click.IntRange(1), help="Images a step."
+    "--batch-size",
+    default=_DEFAULTS.batch_size,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Images a step.",
 )
-@click.option("--learning-rate", default=1e-3, show_default=True, help="Of the optimizer.")
+@click.option(
+    "--learning-rate", default=_DEFAULTS.learning_rate, show_default=True, help="Of the optimizer."
+)
 @click.option("--class-weights", is_flag=True, help="Weigh classes by inverse frequency.")
 @click.option("--seed", default=0, show_default=True, help="Of the splits and of the training.")
 @click.option(

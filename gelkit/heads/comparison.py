@@ -202,17 +202,17 @@ def _train_missing(
     progress: Progress,
 ) -> dict[str, tuple[SavedHead, Trained]]:
     """Train what is not in ``out`` yet; each head is kept as soon as it is done."""
-    jobs = {
-        job.name: (configuration, job)
+    missing = {
+        configuration.name: configuration
         for configuration in configurations
         if out is None or not _is_kept(out, configuration, dataset)
-        for job in [_job(configuration, dataset)]
     }
+    jobs = [_job(configuration, dataset) for configuration in missing.values()]
     trained: dict[str, tuple[SavedHead, Trained]] = {}
     what = f"train {len(jobs)} of {len(configurations)} heads"
     progress(what, 0, len(jobs))
-    for job, result in train_all([job for _, job in jobs.values()], workers):
-        saved = _record(jobs[job.name][0], dataset, result)
+    for job, result in train_all(jobs, workers):
+        saved = _record(missing[job.name], dataset, result)
         trained[job.name] = (saved, result)
         if out is not None:
             write_head(out, saved, result.head, result.probabilities)

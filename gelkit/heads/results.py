@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,22 @@ import pandas as pd
 
 from gelkit.errors import UsageError
 from gelkit.files import write_atomically
+
+
+@dataclass(frozen=True)
+class _Kind:
+    dtype: str
+    empty: object
+    parse: Callable[[str], Any]
+
+
+_KINDS = {
+    "int": _Kind("int64", 0, int),
+    "count": _Kind("Int64", pd.NA, int),
+    "float": _Kind("float64", float("nan"), float),
+    "str": _Kind("str", "", str),
+    "json": _Kind("object", None, json.loads),
+}
 
 _BOUNDED = ("accuracy", "precision", "recall", "roc_auc", "f1", "balanced_accuracy", "brier")
 """Metrics that have an interval: ``<metric>_low`` and ``<metric>_high``."""
@@ -54,15 +71,14 @@ COLUMNS: Mapping[str, str] = {
     **{f"test_{metric}": "float" for metric in _BOUNDED},
     **{f"test_{metric}_{end}": "float" for metric in _BOUNDED for end in ("low", "high")},
     "test_conf_mat": "json",
-    "test_n_images": "float",
-    "test_overlap": "float",
-    "test_looks": "float",
+    "test_n_images": "count",
+    "test_overlap": "count",
+    "test_looks": "count",
     "test_fingerprint": "str",
 }
 """The columns in their order, and what they hold; an empty cell says: not computed.
 
-``int``, ``float``, ``str``, or ``json`` for lists. Counts of a test set are ``float`` because they
-may be empty.
+``int``, ``float``, ``str``, ``json`` for lists, or ``count`` for an integer that may be empty.
 """
 
 
@@ -75,12 +91,11 @@ def make_results(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     if unknown:
         raise ValueError(f"expected columns of the results, received {', '.join(unknown)}")
     ordered = sorted(rows, key=lambda row: row["model_id"])
-    empty = {"str": "", "json": None, "float": float("nan"), "int": 0}
     return pd.DataFrame(
         {
             name: pd.Series(
-                [row.get(name, empty[kind]) for row in ordered],
-                dtype={"int": "int64", "float": "float64", "str": "str", "json": "object"}[kind],
+                [row.get(name, _KINDS[kind].empty) for row in ordered],
+                dtype=_KINDS[kind].dtype,
             )
             for name, kind in COLUMNS.items()
         }
@@ -117,16 +132,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
     for name, kind in COLUMNS.items():
         for cell, value in zip(cells, text[name], strict=True):
             if value != "":
-                cell[name] = _PARSERS[kind](value)
+                cell[name] = _KINDS[kind].parse(value)
     return make_results(cells)
-
-
-_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "json": json.loads,
-}
 
 
 def _columns_of(kind: str) -> list[str]:

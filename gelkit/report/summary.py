@@ -84,7 +84,7 @@ def _doubts(results: pd.DataFrame) -> list[str]:
     emulated = sorted({device for device in results["device"] if "emulated" in device})
     if emulated:
         doubts.append(f"No TPU was used: the rows of tpu ran on {', '.join(emulated)}.")
-    overlap = results["test_overlap"].max()
+    overlap = results["test_overlap"].fillna(0).max()
     if overlap > 0:
         doubts.append(f"{int(overlap)} test images are training images: the test figures flatter.")
     return doubts
