@@ -1,0 +1,58 @@
+"""Backbones: the table's facts are those of torchvision, and embeddings are its models' own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import get_weight
+
+from gelkit.errors import UsageError
+from gelkit.features.backbones import BACKBONES, build_model, freeze, get_backbone
+from gelkit.features.weights import load_weights
+
+
+@pytest.fixture(params=list(BACKBONES), scope="module")
+def name(request: pytest.FixtureRequest) -> str:
+    """Return the name of each backbone in turn."""
+    return str(request.param)
+
+
+def test_the_weights_are_the_ones_torchvision_registers(name: str) -> None:
+    """Downloads would fail, or caches be named after other weights."""
+    row = BACKBONES[name]
+    registered = get_weight(row.weights)
+    assert row.weights_url == registered.url
+    assert row.weights.endswith("IMAGENET1K_V1")
+    assert row.parameters == registered.meta["num_params"]
+    assert row.giga_operations == pytest.approx(registered.meta["_ops"], abs=0.005)
+
+
+def test_the_last_layer_on_an_embedding_gives_the_models_output(name: str) -> None:
+    """Embeddings would be of another layer, or of an image normalised in another way."""
+    row = BACKBONES[name]
+    whole, _ = load_weights(row, "random", seed=0)
+    assert sum(parameter.numel() for parameter in whole.parameters()) == row.parameters
+    last_layer = whole.eval().get_submodule(row.last_layer)
+    views = torch.randint(0, 256, (3, 1, 224, 224), generator=torch.Generator().manual_seed(0))
+    preset = get_weight(row.weights).transforms()
+    mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (preset.mean, preset.std))
+    with torch.no_grad():
+        expected = whole((views.expand(-1, 3, -1, -1) / 255 - mean) / std)
+        embeddings = freeze(whole, row)(views.float())
+        output = last_layer(embeddings)
+    assert embeddings.shape == (3, row.width)
+    np.testing.assert_allclose(output, expected, atol=2e-4 * float(expected.abs().max()))
+
+
+def test_a_frozen_backbone_does_not_change(name: str) -> None:
+    """Embeddings would depend on what was embedded before, or memory fill with gradients."""
+    frozen = freeze(build_model(BACKBONES[name]), BACKBONES[name])
+    assert not any(module.training for module in frozen.modules())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_an_unknown_backbone_names_the_known_ones() -> None:
+    """A misspelt name would give a KeyError."""
+    with pytest.raises(UsageError, match="resnet18, vgg16, mobilenet-v3"):
+        get_backbone("resnet81")

@@ -1,0 +1,137 @@
+"""The catalog: which files count as images, with which label, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gelkit.errors import UsageError
+from gelkit.images.catalog import (
+    Catalog,
+    CatalogImage,
+    read_catalog,
+    require_classes,
+    write_manifest,
+)
+
+
+def _files(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+def test_the_first_sub_folders_are_the_classes(tmp_path: Path) -> None:
+    """Labels would be turned into numbers or missing values, or taken from the wrong folder."""
+    root = _files(tmp_path, "001/a.png", "NA/deep/er/b.TIF", "001/notes.txt", "loose.jpg")
+    catalog = read_catalog(root)
+    assert {image.name: image.label for image in catalog.images} == {
+        "001/a.png": "001",
+        "NA/deep/er/b.TIF": "NA",
+        "loose.jpg": None,
+    }
+    assert catalog.classes == ("001", "NA")
+    assert catalog.skipped == ("001/notes.txt",)
+    assert catalog.name == tmp_path.name
+
+
+def test_the_order_does_not_depend_on_the_disk(tmp_path: Path) -> None:
+    """Splits would differ between machines."""
+    names = ["b/2.png", "a/10.png", "a/9.png", "b/1.png"]
+    catalog = read_catalog(_files(tmp_path, *names))
+    assert [image.name for image in catalog.images] == sorted(names)
+
+
+def test_links_in_circles_and_pipes_do_no_harm(tmp_path: Path) -> None:
+    """A run would hang for ever on a linked folder or a pipe."""
+    _files(tmp_path, "a/1.png")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    catalog = read_catalog(tmp_path)
+    assert [image.name for image in catalog.images] == ["a/1.png"]
+    assert "a/pipe.png" in catalog.skipped
+
+
+def test_several_pieces_become_one_catalog(tmp_path: Path) -> None:
+    """Only the first of several folders would be embedded."""
+    first, second = _files(tmp_path / "x", "a/1.png"), _files(tmp_path / "y", "2.png")
+    catalog = read_catalog(first, second, second / "2.png")
+    assert [image.name for image in catalog.images] == ["a/1.png", "2.png", "2.png"]
+    assert catalog.name == "x"
+
+
+def test_a_manifest_tells_label_group_source_and_split(tmp_path: Path) -> None:
+    """What the user wrote into the table would be ignored."""
+    _files(tmp_path, "1.png", "2.png")
+    manifest = tmp_path / "gels.csv"
+    text = "\ufeffpath,label,group,source,split\n1.png,001,g1,lab,train\n2.png,NA,,,test\n"
+    manifest.write_text(text, encoding="utf-8")
+    catalog = read_catalog(manifest)
+    assert catalog.name == "gels"
+    assert catalog.images == (
+        CatalogImage(tmp_path / "1.png", "1.png", "001", "g1", "lab", "train"),
+        CatalogImage(tmp_path / "2.png", "2.png", "NA", None, None, "test"),
+    )
+    assert [image.name for image in catalog.only("test").images] == ["2.png"]
+
+
+MANIFESTS = {
+    "no path": ("file,label\n1.png,a\n", "the column 'path'"),
+    "unknown column": ("path,lable\n1.png,a\n", "Received: path, lable"),
+    "empty": ("", "no columns"),
+    "missing file": ("path,label\n1.png,a\nnowhere.png,a\n", "line 3: expected the path"),
+    "no such split": ("path,split\n1.png,validation\n", "line 2: expected the split"),
+    "twice": ("path,label\n1.png,a\n./1.png,b\n", "line 3: expected each image once"),
+    "outside": ("path,label\n../outside.png,a\n", "inside the manifest's folder"),
+}
+
+
+@pytest.mark.parametrize("mistake", MANIFESTS)
+def test_a_mistake_in_a_manifest_names_its_line(mistake: str, tmp_path: Path) -> None:
+    """Someone with 10,000 lines would have to search for the wrong one."""
+    _files(tmp_path, "outside.png", "data/1.png")
+    text, message = MANIFESTS[mistake]
+    (tmp_path / "data" / "gels.csv").write_text(text)
+    with pytest.raises(UsageError) as error:
+        read_catalog(tmp_path / "data" / "gels.csv")
+    assert message in str(error.value)
+
+
+LABELS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(rows=st.lists(st.tuples(LABELS, st.none() | LABELS, st.booleans()), min_size=1, max_size=4))
+def test_a_written_manifest_reads_back(
+    rows: list[tuple[str, str | None, bool]], tmp_path: Path
+) -> None:
+    """A test set would lose its labels between heads and evaluate."""
+    images = tuple(
+        CatalogImage(
+            path=_files(tmp_path, f"images/{i}.png") / f"images/{i}.png",
+            name=str(tmp_path / f"images/{i}.png"),
+            label=label,
+            group=group,
+            split="test" if test else "train",
+        )
+        for i, (label, group, test) in enumerate(rows)
+    )
+    write_manifest(Catalog("gels", images), tmp_path / "gels.csv")
+    assert read_catalog(tmp_path / "gels.csv", allow_outside=True).images == images
+
+
+def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
+    """Someone with a typing error would get an empty result instead of a message."""
+    with pytest.raises(UsageError, match="does not exist"):
+        read_catalog(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="no image and 1 other"):
+        read_catalog(_files(tmp_path / "texts", "a/notes.txt"))
+    with pytest.raises(UsageError, match=r"Received: 1 \('a'\)"):
+        require_classes(read_catalog(_files(tmp_path / "one", "a/1.png")))
+    with pytest.raises(UsageError, match=r"'2\.png'"):
+        require_classes(read_catalog(_files(tmp_path / "loose", "a/1.png", "2.png")))
