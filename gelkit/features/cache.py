@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from gelkit.features.shards import (
     Rows,
     concatenate,
     encode,
+    file_name,
     read,
     read_identities,
     to_strings,
@@ -156,8 +156,7 @@ class Cache:
 
     def _publish(self, rows: Rows, stamp: str) -> Path:
         data = encode(rows, self.recipe)
-        name = f"shard-{stamp}-{hashlib.sha256(data).hexdigest()[:12]}.h5"
-        return self._write(name, data)
+        return self._write(file_name(stamp, data), data)
 
     def _write(self, name: str, data: bytes) -> Path:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,12 @@ COLUMNS = {
 
 _WIDE_COLUMNS = ("embedding", "intensity")
 _RECORDS = "provenance_records"
+_CHECKSUMS = "row_crc32"
+_NAME_DIGITS = 12
 _CHUNK_BYTES = 2**20
+
+_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+"""What h5py raises, by experience, on damaged files."""
 
 Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
@@ -96,6 +102,11 @@ def concatenate(pieces: Sequence[Rows]) -> Rows:
     return Rows(columns, tuple(records)).take(_first_of_each(columns))
 
 
+def file_name(stamp: str, data: bytes) -> str:
+    """Name a shard by when it was made and by the first digits of its bytes' SHA-256."""
+    return f"shard-{stamp}-{hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]}.h5"
+
+
 def encode(rows: Rows, recipe: Recipe) -> bytes:
     """Return a shard's bytes, built in memory and read back before they are returned.
 
@@ -113,8 +124,9 @@ def encode(rows: Rows, recipe: Recipe) -> bytes:
         for name, column in rows.columns.items():
             _write(file, name, column.astype(np.dtype(COLUMNS[name]).newbyteorder("<")))
         _write(file, _RECORDS, np.array([json.dumps(record) for record in rows.provenance], "S"))
+        _write(file, _CHECKSUMS, row_checksums(rows).astype("<u4"))
     data = buffer.getvalue()
-    decode(io.BytesIO(data), len(data), recipe, "the shard in memory")
+    decode(data, recipe, "the shard in memory")
     return data
 
 
@@ -124,19 +136,19 @@ def read(path: Path, recipe: Recipe) -> Rows:
     :raises FileNotFoundError: it is gone; perhaps it was compacted.
     :raises CacheError: it is damaged, or of another recipe or schema.
     """
-    return decode(path, path.stat().st_size, recipe, str(path))
+    return decode(_verified_bytes(path), recipe, str(path))
 
 
 def read_identities(path: Path, recipe: Recipe) -> list[tuple[str, int]]:
     """Read only the SHA-256 and view of each row; errors as of :func:`read`."""
-    with _Opened(path, path.stat().st_size, recipe, str(path)) as shard:
+    with _Opened(_verified_bytes(path), recipe, str(path)) as shard:
         digests, views = shard.column("sha256"), shard.column("view")
     return list(zip(to_strings(digests), views.tolist(), strict=True))
 
 
-def decode(source: Path | io.BytesIO, size: int, recipe: Recipe, name: str) -> Rows:
-    """Read a shard of ``size`` bytes and verify it; errors as of :func:`read`."""
-    with _Opened(source, size, recipe, name) as shard:
+def decode(data: bytes, recipe: Recipe, name: str) -> Rows:
+    """Read a shard's bytes and verify its rows; errors as of :func:`read`."""
+    with _Opened(data, recipe, name) as shard:
         columns = {column: shard.column(column) for column in COLUMNS}
         records = tuple(json.loads(record) for record in shard.column(_RECORDS))
         rows = Rows(columns, records)
@@ -147,6 +159,21 @@ def decode(source: Path | io.BytesIO, size: int, recipe: Recipe, name: str) -> R
     return rows
 
 
+def row_checksums(rows: Rows) -> npt.NDArray[np.uint32]:
+    """Return a CRC-32 for each row, (rows,), by which the whole rows of a damaged shard are told.
+
+    Over the row's values in the order of :data:`COLUMNS`, little-endian, with its provenance
+    record's JSON in place of the number.
+    """
+    records = [zlib.crc32(json.dumps(record).encode()) for record in rows.provenance]
+    checksums = [records[number] for number in rows.columns["provenance"]]
+    for name in COLUMNS:
+        if name != "provenance":
+            values = _little(rows, name).reshape(len(rows), -1).view(np.uint8)
+            checksums = [zlib.crc32(v.data, c) for v, c in zip(values, checksums, strict=True)]
+    return np.array(checksums, dtype=np.uint32)
+
+
 def to_strings(column: npt.NDArray[Any]) -> list[str]:
     """Return a column of bytes as strings."""
     return [value.decode() for value in column.tolist()]
@@ -155,16 +182,14 @@ def to_strings(column: npt.NDArray[Any]) -> list[str]:
 class _Opened:
     """An open shard; what HDF5 raises on damage leaves it as :class:`CacheError`."""
 
-    def __init__(self, source: Path | io.BytesIO, size: int, recipe: Recipe, name: str) -> None:
-        self._source, self._size, self._recipe, self._name = source, size, recipe, name
+    def __init__(self, data: bytes, recipe: Recipe, name: str) -> None:
+        self._data, self._recipe, self._name = data, recipe, name
 
     def __enter__(self) -> _Opened:
         try:
-            self._file = h5py.File(self._source, "r")
-        except FileNotFoundError:
-            raise
-        except (OSError, RuntimeError, ValueError) as error:
-            raise self._damaged(str(error)) from error
+            self._file = h5py.File(io.BytesIO(self._data), "r")
+        except _DAMAGE as error:
+            raise _damaged(self._name, str(error)) from error
         try:
             self._require_recipe()
         except BaseException as error:
@@ -174,8 +199,8 @@ class _Opened:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._file.close()
-        if isinstance(error, (OSError, RuntimeError, ValueError, KeyError, TypeError)):
-            raise self._damaged(str(error)) from error
+        if isinstance(error, _DAMAGE):
+            raise _damaged(self._name, str(error)) from error
 
     def attribute(self, name: str) -> object:
         return self._file.attrs[name]
@@ -186,7 +211,7 @@ class _Opened:
         dataset = self._file[name]
         self.require(isinstance(dataset, h5py.Dataset), f"a dataset {name!r}")
         self.require(not dataset.is_virtual and dataset.external is None, "no outside storage")
-        self.require(dataset.nbytes <= self._size, f"{name!r} no larger than its file")
+        self.require(dataset.nbytes <= len(self._data), f"{name!r} no larger than its file")
         dtype = np.dtype(COLUMNS[name]) if name in COLUMNS else dataset.dtype
         self.require(dataset.dtype.kind == dtype.kind, f"{name!r} of the type {dtype}")
         self.require(dataset.ndim == (2 if name in _WIDE_COLUMNS else 1), f"{name!r} in its shape")
@@ -195,7 +220,7 @@ class _Opened:
 
     def require(self, holds: bool, what: str) -> None:
         if not holds:
-            raise self._damaged(f"not {what}")
+            raise _damaged(self._name, f"not {what}")
 
     def _require_recipe(self) -> None:
         attributes = self._file.attrs
@@ -213,11 +238,24 @@ class _Opened:
                 "made with, or another --cache."
             )
 
-    def _damaged(self, reason: str) -> CacheError:
-        return CacheError(
-            f"Expected {self._name} to be a whole shard. Received: a damaged one ({reason}). "
-            "Delete it and run `gelkit features` again: only its rows are computed again."
-        )
+
+def _verified_bytes(path: Path) -> bytes:
+    """Read a shard's bytes, and check them against its name before HDF5 sees them.
+
+    A flipped bit in the right place sends HDF5 into an endless loop, or past its buffers.
+    """
+    data = path.read_bytes()
+    digits = path.stem.rpartition("-")[2]
+    if len(digits) != _NAME_DIGITS or not hashlib.sha256(data).hexdigest().startswith(digits):
+        raise _damaged(str(path), "its bytes are not those its name was made from")
+    return data
+
+
+def _damaged(name: str, reason: str) -> CacheError:
+    return CacheError(
+        f"Expected {name} to be a whole shard. Received: a damaged one ({reason}). "
+        "Delete it and run `gelkit features` again: only its rows are computed again."
+    )
 
 
 def _write(file: h5py.File, name: str, column: npt.NDArray[Any]) -> None:
@@ -229,13 +267,19 @@ def _write(file: h5py.File, name: str, column: npt.NDArray[Any]) -> None:
 
 def _rows_sha256(rows: Rows) -> str:
     digest = hashlib.sha256()
-    for name, dtype in COLUMNS.items():
-        little = rows.columns[name].astype(np.dtype(dtype).newbyteorder("<"), copy=False)
-        digest.update(f"{name} {little.shape}\n".encode())
-        digest.update(np.ascontiguousarray(little).data)
+    for name in COLUMNS:
+        values = _little(rows, name)
+        digest.update(f"{name} {values.shape}\n".encode())
+        digest.update(values.data)
     for record in rows.provenance:
         digest.update(json.dumps(record).encode())
     return digest.hexdigest()
+
+
+def _little(rows: Rows, name: str) -> npt.NDArray[Any]:
+    """Return a column as it is on disk: little-endian and contiguous."""
+    dtype = np.dtype(COLUMNS[name]).newbyteorder("<")
+    return np.ascontiguousarray(rows.columns[name].astype(dtype, copy=False))
 
 
 def _position(records: list[Mapping[str, Any]], record: Mapping[str, Any]) -> int:

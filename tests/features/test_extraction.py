@@ -1,0 +1,316 @@
+"""Stage one: only what is missing is computed, one image cannot harm another, nothing is lost."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gelkit.errors import GelkitError, UsageError
+from gelkit.features import engines
+from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.cache import Failure
+from gelkit.features.devices import DeviceError
+from gelkit.features.engines import Rendering, Task, embed_locally
+from gelkit.features.extraction import extract, load
+from gelkit.features.planning import MissingEmbeddingsError, choose_weights, plan
+from gelkit.features.recipe import RecipeOptions
+from gelkit.features.shards import Rows
+from gelkit.features.weights import load_weights
+from gelkit.images.catalog import Catalog, read_catalog
+from gelkit.images.fingerprints import Fingerprints
+from gelkit.images.formats import decode
+from gelkit.images.views import render
+
+RANDOM = RecipeOptions(weights="random")
+QUICK = {"backbone": "mobilenet-v3", "options": RANDOM}
+
+
+class MeanDevice:
+    """A device that needs no torch: an embedding is a view's mean and corner, and two numbers."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def prepare(self, model: object, batch_size: int) -> None:
+        """Do nothing."""
+
+    def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed."""
+        self.batches.append(len(views))
+        return np.stack([views.mean((1, 2)), views[:, 0, 0]], axis=1).astype(np.float32)
+
+    def versions(self) -> Mapping[str, str]:
+        """Tell none."""
+        return {}
+
+
+def _draw(folder: Path, count: int, offset: int = 0) -> Catalog:
+    """Write different images into two class folders."""
+    for number in range(offset, offset + count):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(number).integers(0, 256, (6, 6), dtype=np.uint8)
+        Image.fromarray(values).resize((40, 30), Image.Resampling.BILINEAR).save(path)
+    return read_catalog(folder)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """Return the catalog of seven images."""
+    return _draw(tmp_path_factory.mktemp("gels"), 7)
+
+
+@pytest.fixture(scope="module")
+def cache(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache that holds their embeddings."""
+    folder = tmp_path_factory.mktemp("features")
+    extract(catalog, cache=folder, **QUICK)
+    return folder
+
+
+def _tasks(catalog: Catalog) -> list[Task]:
+    fingerprints = Fingerprints()
+    return [Task(i.path, i.name, fingerprints.sha256(i.path)) for i in catalog.images]
+
+
+def _run(
+    tasks: list[Task], batch_size: int, device: MeanDevice | None = None
+) -> tuple[list[Rows], list[Failure]]:
+    results = list(embed_locally(tasks, device or MeanDevice(), Rendering(), batch_size, {}))
+    rows = [rows for rows, _ in results if rows is not None]
+    return rows, [failure for _, failures in results for failure in failures]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
+def test_rows_do_not_depend_on_the_batch(batch_size: int, catalog: Catalog) -> None:
+    """An embedding would belong to the neighbour of its image."""
+    tasks = _tasks(catalog)
+    rows, failures = _run(tasks, batch_size)
+    assert failures == []
+    sha256s = np.concatenate([piece.columns["sha256"] for piece in rows])
+    assert [sha256.decode() for sha256 in sha256s] == [task.sha256 for task in tasks]
+    views = [render(decode(task.path.read_bytes())) for task in tasks]
+    embeddings = np.concatenate([piece.columns["embedding"] for piece in rows])
+    expected = [(view.mean(), view[0, 0]) for view in views]
+    np.testing.assert_allclose(embeddings, expected, rtol=1e-6)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(broken=st.sets(st.integers(0, 6)), batch_size=st.integers(1, 8))
+def test_a_broken_image_does_not_touch_its_neighbours(
+    broken: set[int], batch_size: int, catalog: Catalog, tmp_path: Path
+) -> None:
+    """One damaged file would lose its whole batch."""
+    tasks = _tasks(catalog)
+    expected = {task.sha256 for number, task in enumerate(tasks) if number not in broken}
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    sha256 = Fingerprints().sha256(tmp_path / "broken.png")
+    for number in broken:
+        tasks[number] = Task(tmp_path / "broken.png", f"broken {number}", sha256)
+    rows, failures = _run(tasks, batch_size)
+    found = {sha.decode() for piece in rows for sha in piece.columns["sha256"]}
+    assert found == expected
+    assert {failure.name for failure in failures} == {f"broken {number}" for number in broken}
+    assert not any(failure.retry for failure in failures)
+
+
+def test_memory_stays_bounded(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set larger than the memory could not be embedded."""
+    prepared = []
+    original = engines._prepare
+    monkeypatch.setattr(
+        engines, "_prepare", lambda task, view: (prepared.append(task), original(task, view))[1]
+    )
+    batches = embed_locally(_tasks(catalog) * 30, MeanDevice(), Rendering(), 5, {})
+    next(batches)
+    assert len(prepared) <= 15
+    batches.close()
+
+
+def test_a_file_that_changes_or_vanishes_is_a_failure_to_retry(tmp_path: Path) -> None:
+    """The embedding of a new file would be kept under the old one's name."""
+    tasks = _tasks(_draw(tmp_path, 3))
+    tasks[0].path.write_bytes(tasks[1].path.read_bytes())
+    tasks[2].path.unlink()
+    rows, failures = _run(tasks, 4)
+    assert [len(piece) for piece in rows] == [1]
+    assert [(failure.name, failure.retry) for failure in failures] == [
+        (tasks[0].name, True),
+        (tasks[2].name, True),
+    ]
+
+
+def test_embeddings_that_are_no_numbers_are_an_error(catalog: Catalog) -> None:
+    """Broken weights would fill the cache with NaN."""
+
+    class Broken(MeanDevice):
+        def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            return np.full((len(views), 2), np.nan, np.float32)
+
+    with pytest.raises(DeviceError, match="Check the weights"):
+        _run(_tasks(catalog), 4, Broken())
+
+
+def test_embeddings_are_the_models_own(catalog: Catalog, cache: Path) -> None:
+    """What is cached would not be what the backbone says of the image."""
+    import torch
+
+    row = BACKBONES["mobilenet-v3"]
+    model = freeze(load_weights(row, "random")[0], row)
+    views = np.stack([render(decode(image.path.read_bytes())) for image in catalog.images])
+    with torch.no_grad():
+        expected = model(torch.from_numpy(views).unsqueeze(1).float()).numpy()
+    embeddings = load(catalog, cache=cache, **QUICK)
+    np.testing.assert_allclose(
+        embeddings.values, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+    )
+    assert embeddings.names == tuple(image.name for image in catalog.images)
+    assert embeddings.classes == ("a", "b")
+    assert embeddings.targets.tolist() == ["ab".index(name[0]) for name in embeddings.names]
+    assert embeddings.device.startswith("cpu (")
+
+
+def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
+    """Adding an image to thousands would take as long as all of them."""
+    catalog = _draw(tmp_path / "gels", 3)
+    first = extract(catalog, cache=tmp_path / "features", **QUICK)
+    more = _draw(tmp_path / "gels", 2, offset=3)
+    shutil.copy(more.images[0].path, tmp_path / "gels" / "a" / "copy.png")
+    more = read_catalog(tmp_path / "gels")
+    planned = plan(more, cache=tmp_path / "features", **QUICK)
+    assert {task.name for task in planned.tasks} == {"b/3.png", "a/4.png"}
+    second = extract(more, cache=tmp_path / "features", **QUICK)
+    position = {name: number for number, name in enumerate(second.names)}
+    kept = second.values[[position[name] for name in first.names]]
+    assert np.array_equal(kept, first.values)
+    assert np.array_equal(second.values[position["a/copy.png"]], second.values[position["a/0.png"]])
+
+
+def test_moving_images_between_classes_costs_nothing(tmp_path: Path, cache: Path) -> None:
+    """Correcting a label would mean computing the embedding again."""
+    catalog = _draw(tmp_path, 7)
+    catalog.images[0].path.rename(tmp_path / "b" / "moved.png")
+    moved = read_catalog(tmp_path)
+    assert plan(moved, cache=cache, **QUICK).tasks == ()
+    assert load(moved, cache=cache, **QUICK).labels.count("b") == 4
+
+
+def test_known_failures_are_not_tried_again_by_the_same_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that takes a minute to fail would take it in every run, or never be tried again."""
+    _draw(tmp_path / "gels", 2)
+    (tmp_path / "gels" / "a" / "broken.png").write_bytes(b"no image")
+    catalog = read_catalog(tmp_path / "gels")
+    embeddings = extract(catalog, cache=tmp_path / "features", **QUICK)
+    assert [failure.name for failure in embeddings.failures] == ["a/broken.png"]
+    assert len(embeddings) == 2
+    planned = plan(catalog, cache=tmp_path / "features", **QUICK)
+    assert planned.tasks == ()
+    assert [failure.name for failure in planned.failures] == ["a/broken.png"]
+    monkeypatch.setattr("gelkit.features.planning.decoder_version", lambda: "Pillow 99")
+    planned = plan(catalog, cache=tmp_path / "features", **QUICK)
+    assert [task.name for task in planned.tasks] == ["a/broken.png"]
+
+
+def test_a_dangling_link_is_counted_and_nothing_readable_is_an_error(tmp_path: Path) -> None:
+    """An image on a disk that is not mounted would vanish from the results without a word."""
+    catalog = _draw(tmp_path / "gels", 1)
+    catalog.images[0].path.unlink()
+    with pytest.raises(GelkitError, match="1 images that failed, the first with: cannot be read"):
+        extract(catalog, cache=tmp_path / "features", **QUICK)
+
+
+def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
+    """Ctrl-C after an hour would lose the hour."""
+    catalog = _draw(tmp_path / "gels", 6)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if "mobilenet" in what and done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(catalog, cache=tmp_path / "features", batch_size=2, progress=interrupt, **QUICK)
+    assert len(plan(catalog, cache=tmp_path / "features", **QUICK).tasks) == 2
+    assert len(extract(catalog, cache=tmp_path / "features", **QUICK)) == 6
+
+
+def test_load_before_extract_names_the_command(catalog: Catalog, tmp_path: Path) -> None:
+    """A user would not know what to do first."""
+    with pytest.raises(MissingEmbeddingsError) as error:
+        load(catalog, cache=tmp_path, **QUICK)
+    command = "gelkit features DATA --backbone mobilenet-v3 --hardware cpu --weights random"
+    assert str(error.value).endswith(command)
+    emulating = RecipeOptions(weights="random", emulate_tpu=True, geometry="pad")
+    with pytest.raises(MissingEmbeddingsError, match="--geometry pad --emulate-tpu"):
+        load(catalog, backbone="vgg16", hardware="tpu", cache=tmp_path, options=emulating)
+
+
+def test_recipes_have_caches_of_their_own(catalog: Catalog, cache: Path) -> None:
+    """Padded and stretched views would be compared with each other."""
+    before = load(catalog, cache=cache, **QUICK)
+    padded = RecipeOptions(weights="random", geometry="pad")
+    after = extract(catalog, backbone="mobilenet-v3", cache=cache, options=padded)
+    assert not np.array_equal(after.values, before.values)
+    assert np.array_equal(load(catalog, cache=cache, **QUICK).values, before.values)
+    assert after.fingerprint != before.fingerprint
+
+
+def test_auto_takes_what_is_cached_and_falls_back_loudly(
+    catalog: Catalog, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A demonstration without a network would fail, or pass random weights off as ImageNet's."""
+    auto = RecipeOptions(weights="auto", weights_dir=tmp_path)
+    pairs = [("mobilenet-v3", "cpu")]
+    with caplog.at_level(logging.WARNING):
+        assert choose_weights(catalog, pairs, cache=cache, options=auto).weights == "random"
+        assert choose_weights(catalog, pairs, cache=tmp_path, options=auto).weights == "random"
+    assert ["RANDOM" in record.message for record in caplog.records] == [True, True]
+    with pytest.raises(MissingEmbeddingsError, match="--weights auto"):
+        choose_weights(catalog, pairs, cache=tmp_path, options=auto, download=False)
+    named = RecipeOptions(weights="imagenet")
+    assert choose_weights(catalog, pairs, cache=cache, options=named) is named
+    with pytest.raises(UsageError, match="imagenet, random, auto"):
+        plan(catalog, backbone="mobilenet-v3", cache=cache, options=auto)
+
+
+def test_cached_embeddings_need_no_torch(catalog: Catalog, cache: Path) -> None:
+    """Every later analysis would wait for torch, and need the weights."""
+    program = (
+        "import sys, gelkit\n"
+        "options = gelkit.RecipeOptions(weights='random')\n"
+        "embeddings = gelkit.extract(gelkit.read_catalog(sys.argv[1]), backbone='mobilenet-v3',\n"
+        "                            cache=sys.argv[2], options=options)\n"
+        "print(len(embeddings), sorted({'torch', 'keras', 'sklearn', 'scipy'} & set(sys.modules)))"
+    )
+    folder = catalog.images[0].path.parents[1]
+    run = subprocess.run(
+        [sys.executable, "-c", program, folder, cache], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "7 []"
+
+
+def test_a_fingerprint_changes_with_any_value(catalog: Catalog, cache: Path) -> None:
+    """Results could not be traced to the embeddings they rest on."""
+    from dataclasses import replace
+
+    embeddings = load(catalog, cache=cache, **QUICK)
+    values = embeddings.values.copy()
+    values[3, 1000] = np.nextafter(values[3, 1000], np.inf)
+    assert replace(embeddings, values=values).fingerprint != embeddings.fingerprint
+    assert replace(embeddings).fingerprint == embeddings.fingerprint
