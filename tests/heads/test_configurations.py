@@ -1,0 +1,130 @@
+"""Configurations: the 24 keep their ids whatever is added, and rows are chosen by name."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import replace
+
+import pytest
+
+from gelkit.errors import UsageError
+from gelkit.features.backbones import BACKBONES
+from gelkit.heads.architectures import HEADS, OPTIMIZERS, sgd, single
+from gelkit.heads.configurations import all_configurations, choose_configurations
+
+AXES = (
+    ("cpu", "tpu"),
+    ("resnet18", "vgg16", "mobilenet-v3"),
+    ("single", "multi"),
+    ("adam", "sgd"),
+)
+
+BY_HAND = {
+    1: "01-cpu-resnet18-single-adam",
+    2: "02-cpu-resnet18-single-sgd",
+    3: "03-cpu-resnet18-multi-adam",
+    5: "05-cpu-vgg16-single-adam",
+    12: "12-cpu-mobilenet-v3-multi-sgd",
+    13: "13-tpu-resnet18-single-adam",
+    24: "24-tpu-mobilenet-v3-multi-sgd",
+}
+
+
+def test_ids_count_hardware_outermost_then_backbone_head_and_optimizer() -> None:
+    """Somebody's row 5 would not be the study's row 5."""
+    configurations = choose_configurations()
+    assert [configuration.model_id for configuration in configurations] == list(range(1, 25))
+    for configuration in configurations:
+        names = (configuration.hardware, configuration.backbone)
+        names += (configuration.head, configuration.optimizer)
+        number = 0
+        for axis, name in zip(AXES, names, strict=True):
+            number = number * len(axis) + axis.index(name)
+        assert configuration.model_id == number + 1
+
+
+@pytest.mark.parametrize("model_id", BY_HAND)
+def test_files_are_named_by_id_and_parts(model_id: int) -> None:
+    """Files of saved heads would not be found again."""
+    assert choose_configurations()[model_id - 1].name == BY_HAND[model_id]
+
+
+ADDED: dict[str, tuple[MutableMapping[str, object], object, str, int]] = {
+    "backbone": (BACKBONES, replace(BACKBONES["resnet18"], name="new"), "backbone", 2 * 2 * 2),
+    "head": (HEADS, single, "head", 2 * 3 * 2),
+    "optimizer": (OPTIMIZERS, sgd, "optimizer", 2 * 3 * 2),
+}
+
+
+@pytest.mark.parametrize("row", ADDED)
+def test_an_added_row_gets_ids_from_25_on(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trying a head of one's own would renumber the 24, or never run."""
+    before = choose_configurations()
+    table, value, axis, count = ADDED[row]
+    monkeypatch.setitem(table, "new", value)
+    after = choose_configurations()
+    assert after[:24] == before
+    assert len(after) == 24 + count
+    assert all(configuration.model_id >= 25 for configuration in after[24:])
+    assert {getattr(configuration, axis) for configuration in after[24:]} == {"new"}
+    ids = [configuration.model_id for configuration in all_configurations()]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+def test_a_removed_row_leaves_the_ids_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doing without one backbone would renumber the rest."""
+    rest = {name: row for name, row in BACKBONES.items() if name != "vgg16"}
+    monkeypatch.setattr("gelkit.heads.configurations.BACKBONES", rest)
+    ids = [configuration.model_id for configuration in choose_configurations()]
+    assert ids == [1, 2, 3, 4, *range(9, 17), *range(21, 25)]
+
+
+CHOICES = {
+    "cpu": ({"hardware": ("cpu",)}, list(range(1, 13))),
+    "one backbone": ({"backbones": ("vgg16",)}, [5, 6, 7, 8, 17, 18, 19, 20]),
+    "head and optimizer": ({"heads": ("multi",), "optimizers": ("sgd",)}, [4, 8, 12, 16, 20, 24]),
+    "asked for in another order": (
+        {
+            "hardware": ("tpu", "cpu"),
+            "backbones": ("mobilenet-v3", "resnet18"),
+            "heads": ("multi",),
+        },
+        [3, 4, 11, 12, 15, 16, 23, 24],
+    ),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_rows_are_chosen_by_name(choice: str) -> None:
+    """A user would train others than those asked for."""
+    names, ids = CHOICES[choice]
+    chosen = choose_configurations(**names)
+    assert [configuration.model_id for configuration in chosen] == ids
+
+
+def test_cuda_is_compared_only_when_asked_for() -> None:
+    """Machines without CUDA would be told of missing embeddings in every run."""
+    chosen = choose_configurations(hardware=("cuda",), backbones=("resnet18",))
+    assert {configuration.hardware for configuration in chosen} == {"cuda"}
+    assert len(chosen) == 4
+    assert min(configuration.model_id for configuration in chosen) >= 25
+
+
+UNKNOWN = {
+    "hardware": ({"hardware": ("gpu",)}, "Expected a hardware: cpu, tpu, cuda. Received: 'gpu'"),
+    "emulation": ({"hardware": ("tpu-emulated",)}, "cpu, tpu, cuda. Received: 'tpu-emulated'"),
+    "backbone": (
+        {"backbones": ("resnet18", "resnet19")},
+        "Expected a backbone: resnet18, vgg16, mobilenet-v3. Received: 'resnet19'",
+    ),
+    "head": ({"heads": ("Single",)}, "Expected a head: single, multi. Received: 'Single'"),
+    "optimizer": ({"optimizers": ("",)}, "Expected a optimizer: adam, sgd. Received: ''"),
+}
+
+
+@pytest.mark.parametrize("axis", UNKNOWN)
+def test_unknown_names_are_refused_and_the_known_ones_named(axis: str) -> None:
+    """A typing error would silently train nothing."""
+    names, message = UNKNOWN[axis]
+    with pytest.raises(UsageError, match=message):
+        choose_configurations(**names)

@@ -1,0 +1,230 @@
+"""Evaluation: a held-out set fills its own columns, and changes nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gelkit.errors import GelkitError, UsageError
+from gelkit.features.cache import Cache
+from gelkit.heads.comparison import compare
+from gelkit.heads.configurations import choose_configurations
+from gelkit.heads.evaluation import evaluate, find_test_set
+from gelkit.heads.metrics import score
+from gelkit.heads.results import read_results
+from gelkit.heads.training import Settings
+from gelkit.images.catalog import Catalog, CatalogImage, read_catalog, write_manifest
+
+DrawImages = Callable[..., Catalog]
+PublishEmbeddings = Callable[..., Cache]
+
+SETTINGS = Settings(folds=2, repeats=1, epochs=2)
+CHOSEN = choose_configurations(("cpu",), ("resnet18",), ("single",))
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a comparison left, and a held-out set whose embeddings are cached."""
+
+    train: Catalog
+    test: Catalog
+    cache: Path
+    out: Path
+
+    def evaluate(self, test: Catalog | None = None) -> pd.DataFrame:
+        """Score the saved heads."""
+        return evaluate(self.out, self.test if test is None else test, cache=self.cache)
+
+    def compare(self) -> pd.DataFrame:
+        """Compare as at first."""
+        return compare(
+            self.train,
+            cache=self.cache,
+            out=self.out,
+            configurations=CHOSEN,
+            settings=SETTINGS,
+        )
+
+
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory,
+    draw_images: DrawImages,
+    publish_embeddings: PublishEmbeddings,
+) -> Project:
+    """Return a project before the evaluation."""
+    folder = tmp_path_factory.mktemp("project")
+    train = draw_images(folder / "gels", {"gel": 8, "photo": 8})
+    test = draw_images(folder / "more_gels", {"gel": 5, "photo": 4}, start=100)
+    for catalog in (train, test):
+        publish_embeddings(catalog, folder / "features")
+    project = Project(train, test, folder / "features", folder / "out")
+    project.compare()
+    return project
+
+
+@pytest.fixture
+def project(made: Project, tmp_path: Path) -> Project:
+    """Return the project with a folder of results of its own."""
+    shutil.copytree(made.out, tmp_path / "out")
+    return replace(made, out=tmp_path / "out")
+
+
+def _join(*catalogs: Catalog) -> Catalog:
+    images = [image for catalog in catalogs for image in catalog.images]
+    return replace(catalogs[0], images=tuple(images))
+
+
+def _some(catalog: Catalog, count: int) -> Catalog:
+    return replace(catalog, images=catalog.images[:count])
+
+
+def test_cross_validated_columns_stay(project: Project) -> None:
+    """A test set would choose the best configuration."""
+    before = read_results(project.out / "results.csv")
+    results = project.evaluate()
+    pd.testing.assert_frame_equal(read_results(project.out / "results.csv"), results)
+    own = [name for name in results.columns if not name.startswith("test_")]
+    pd.testing.assert_frame_equal(results[own], before[own])
+    assert before["test_accuracy"].isna().all()
+    assert results["test_accuracy"].notna().all()
+
+
+def test_test_columns_agree_with_the_predictions(project: Project) -> None:
+    """Figures could not be computed again from the predictions that are kept."""
+    results = project.evaluate()
+    predictions = pd.read_csv(project.out / "test_predictions.csv")
+    assert len(predictions) == 2 * 9
+    for _, row in results.iterrows():
+        its = predictions[predictions["model_id"] == row["model_id"]]
+        assert list(its["image"]) == [image.name for image in project.test.images]
+        assert list(its["label"]) == [image.label for image in project.test.images]
+        targets = (its["label"] == "photo").to_numpy().astype(int)
+        probabilities = its[["probability_gel", "probability_photo"]].to_numpy()
+        predicted = np.array(["gel", "photo"])[probabilities.argmax(axis=1)]
+        assert list(its["predicted"]) == list(predicted)
+        assert row["test_accuracy"] == pytest.approx((predicted == its["label"]).mean())
+        for name, value in score(targets, probabilities).columns("test_").items():
+            assert row[name] == (value if name == "test_conf_mat" else pytest.approx(value))
+        assert row["test_n_images"] == 9
+        assert row["test_overlap"] == 0
+
+
+def test_images_that_were_trained_on_are_counted(project: Project) -> None:
+    """Figures that flatter would be taken for those of new images."""
+    results = project.evaluate(_join(project.test, _some(project.train, 3)))
+    assert list(results["test_overlap"]) == [3, 3]
+    assert list(results["test_n_images"]) == [12, 12]
+    assert list(project.evaluate()["test_overlap"]) == [0, 0]
+
+
+def test_a_renamed_copy_of_a_training_image_is_counted(project: Project, tmp_path: Path) -> None:
+    """Copying images into a test folder would hide that they were trained on."""
+    (tmp_path / "copies" / "gel").mkdir(parents=True)
+    shutil.copy(project.train.images[0].path, tmp_path / "copies" / "gel" / "new name.png")
+    results = project.evaluate(_join(project.test, read_catalog(tmp_path / "copies")))
+    assert list(results["test_overlap"]) == [1, 1]
+
+
+def test_another_test_set_replaces_the_first(project: Project) -> None:
+    """Figures of two test sets would be mixed in one row."""
+    first = project.evaluate()
+    second = project.evaluate(_some(project.test, 7))
+    assert set(first["test_fingerprint"]).isdisjoint(second["test_fingerprint"])
+    assert list(second["test_n_images"]) == [7, 7]
+    pd.testing.assert_frame_equal(project.evaluate(), first)
+
+
+def test_a_comparison_that_trains_nothing_keeps_the_test_columns(project: Project) -> None:
+    """Running `heads` again would lose the evaluation."""
+    evaluated = project.evaluate()
+    pd.testing.assert_frame_equal(project.compare(), evaluated)
+
+
+def test_an_unknown_class_is_refused(project: Project) -> None:
+    """Images of a class that no head knows would count as errors, or as another class."""
+    before = (project.out / "results.csv").read_bytes()
+    first = replace(project.test.images[0], label="plasmid")
+    other = replace(project.test, images=(first, *project.test.images[1:]))
+    with pytest.raises(UsageError, match=r"classes gel, photo\. Received: the class 'plasmid'"):
+        project.evaluate(other)
+    assert (project.out / "results.csv").read_bytes() == before
+    assert not (project.out / "test_predictions.csv").exists()
+
+
+def test_a_test_set_of_one_class_is_scored(project: Project) -> None:
+    """A set of photographs alone would be refused, or be counted as gels."""
+    photos = tuple(image for image in project.test.images if image.label == "photo")
+    results = project.evaluate(replace(project.test, images=photos))
+    assert results["test_roc_auc"].isna().all()
+    predictions = pd.read_csv(project.out / "test_predictions.csv")
+    shares = (predictions["predicted"] == "photo").groupby(predictions["model_id"]).mean()
+    assert list(results["test_accuracy"]) == pytest.approx(list(shares))
+    for _, row in results.iterrows():
+        assert [sum(counts) for counts in row["test_conf_mat"]] == [0, 4]
+
+
+def test_images_without_labels_are_refused(project: Project) -> None:
+    """A folder without class folders would end in a traceback."""
+    unlabelled = CatalogImage(project.test.images[0].path, "0.png")
+    catalog = replace(project.test, images=(unlabelled, *project.test.images[1:]))
+    with pytest.raises(UsageError, match=r"Received: 1 without one in 'more_gels'"):
+        project.evaluate(catalog)
+
+
+@pytest.mark.parametrize("ending", ["keras", "json"])
+def test_a_lost_file_of_a_head_is_named(ending: str, project: Project) -> None:
+    """Rows of one table would have figures of different test sets."""
+    before = (project.out / "results.csv").read_bytes()
+    (project.out / "heads" / f"{CHOSEN[1].name}.{ending}").unlink()
+    with pytest.raises(GelkitError, match=rf"{CHOSEN[1].name}.*gelkit heads DATA"):
+        project.evaluate()
+    assert (project.out / "results.csv").read_bytes() == before
+
+
+def test_a_folder_without_results_is_an_error_that_names_the_command(
+    project: Project, tmp_path: Path
+) -> None:
+    """A user would see a FileNotFoundError."""
+    with pytest.raises(UsageError, match=r"gelkit heads DATA"):
+        evaluate(tmp_path, project.test, cache=project.cache)
+
+
+def test_rows_marked_test_are_the_default_test_set(
+    made: Project, draw_images: DrawImages, tmp_path: Path
+) -> None:
+    """What a manifest holds out could not be evaluated without repeating it."""
+    assert find_test_set(made.out) is None
+    marked = tuple(replace(image, split="test") for image in made.test.images)
+    manifest = tmp_path / "manifest.csv"
+    write_manifest(replace(made.train, images=made.train.images + marked), manifest)
+    project = replace(made, train=read_catalog(manifest, allow_outside=True), out=tmp_path / "out")
+    project.compare()
+    test = find_test_set(project.out)
+    assert test is not None
+    results = project.evaluate(test)
+    assert list(results["test_n_images"]) == [9, 9]
+    assert list(results["test_overlap"]) == [0, 0]
+    columns = ["test_accuracy", "test_roc_auc", "test_brier", "test_fingerprint"]
+    by_folder = replace(project, test=made.test).evaluate()
+    pd.testing.assert_frame_equal(results[columns], by_folder[columns])
+
+
+def test_progress_is_reported_to_the_end(project: Project) -> None:
+    """The bar would stand still, or stop short of the end."""
+    calls: list[tuple[str, int, int]] = []
+    evaluate(
+        project.out,
+        project.test,
+        cache=project.cache,
+        progress=lambda *call: calls.append(call),
+    )
+    assert [call for call in calls if call[0] == "score heads"] == [
+        ("score heads", done, 2) for done in range(3)
+    ]

@@ -1,0 +1,181 @@
+"""Splits: no group on both sides, every image predicted once, every class always trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gelkit.errors import UsageError
+from gelkit.features.embeddings import Embeddings
+from gelkit.heads.splits import Folds, group_images, make_splits, splits_fingerprint
+
+MakeEmbeddings = Callable[..., Embeddings]
+Numbers = npt.NDArray[np.int64]
+
+
+@st.composite
+def _grouped_images(draw: st.DrawFn) -> tuple[Numbers, Numbers, int]:
+    """Draw targets, groups of one class each, and a number of folds that there are groups for."""
+    folds = draw(st.integers(2, 4))
+    sizes = draw(
+        st.lists(
+            st.lists(st.integers(1, 4), min_size=folds, max_size=folds + 4), min_size=2, max_size=3
+        )
+    )
+    targets = np.repeat(np.arange(len(sizes)), [sum(its_sizes) for its_sizes in sizes])
+    all_sizes = [size for its_sizes in sizes for size in its_sizes]
+    groups = np.repeat(np.arange(len(all_sizes)), all_sizes)
+    order = np.array(draw(st.permutations(range(len(targets)))))
+    return targets[order], groups[order], folds
+
+
+def _require_laws(splits: Folds, targets: Numbers, groups: Numbers, folds: int) -> None:
+    assert splits.min() >= 0
+    assert splits.max() < folds
+    for assigned in splits:
+        for group in np.unique(groups):
+            assert len(set(assigned[groups == group])) == 1
+        for fold in range(folds):
+            assert set(targets[assigned != fold]) == set(targets)
+
+
+def _classes(targets: Numbers) -> tuple[str, ...]:
+    return tuple(f"class {number}" for number in range(int(targets.max()) + 1))
+
+
+@settings(deadline=None)
+@given(_grouped_images(), st.integers(0, 10_000))
+def test_groups_stay_together_and_every_class_trains(
+    images: tuple[Numbers, Numbers, int], seed: int
+) -> None:
+    """A copy of a training image would be predicted, and accuracy be memory."""
+    targets, groups, folds = images
+    splits = make_splits(targets, groups, _classes(targets), folds=folds, repeats=2, seed=seed)
+    assert splits.shape == (2, len(targets))
+    _require_laws(splits, targets, groups, folds)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), min_size=4, max_size=30))
+def test_groups_of_several_classes_are_split_soundly_or_refused(
+    images: list[tuple[int, int]],
+) -> None:
+    """A user's groups would break the promise that classes train and groups stay together."""
+    targets, groups = np.array(images, dtype=np.int64).T
+    try:
+        splits = make_splits(targets, groups, _classes(targets), folds=2, repeats=2)
+    except UsageError:
+        return
+    _require_laws(splits, targets, groups, 2)
+
+
+@settings(deadline=None)
+@given(st.integers(4, 20), st.integers(4, 20), st.integers(2, 4))
+def test_classes_are_spread_evenly_over_the_folds(first: int, second: int, folds: int) -> None:
+    """A fold would hold nearly none of a class, and its figures be noise."""
+    targets = np.repeat([0, 1], [first, second])
+    (assigned,) = make_splits(targets, np.arange(len(targets)), "ab", folds=folds, repeats=1)
+    for number in (0, 1):
+        counts = np.bincount(assigned[targets == number], minlength=folds)
+        assert np.ptp(counts) <= 1
+
+
+def test_the_same_seed_gives_the_same_splits_and_each_repeat_others() -> None:
+    """Results could not be repeated, or the repeats would be one and the same."""
+    targets, groups = np.arange(30) % 2, np.arange(30)
+    splits = make_splits(targets, groups, "ab", seed=3)
+    assert splits.shape == (5, 30)
+    assert np.array_equal(splits, make_splits(targets, groups, "ab", seed=3))
+    assert len({assigned.tobytes() for assigned in splits}) == 5
+    assert not np.array_equal(splits, make_splits(targets, groups, "ab", seed=99))
+
+
+@pytest.mark.parametrize(("folds", "repeats"), [(1, 5), (0, 5), (5, 0)])
+def test_too_few_folds_or_repeats_are_refused(folds: int, repeats: int) -> None:
+    """A user would see scikit-learn's traceback, or empty results."""
+    with pytest.raises(UsageError, match=f"Received: {folds} and {repeats}"):
+        make_splits(np.arange(8) % 2, np.arange(8), "ab", folds=folds, repeats=repeats)
+
+
+def test_too_few_groups_in_a_class_are_refused_with_a_remedy_that_works() -> None:
+    """Six copies of three gels would be split as if they were six gels."""
+    targets = np.repeat([0, 1], [6, 10])
+    groups = np.array([0, 0, 1, 1, 2, 2, *range(3, 13)])
+    with pytest.raises(UsageError, match=r"at least 5 .* Received: 3 in 'gel'.*--folds 3\."):
+        make_splits(targets, groups, ("gel", "other"))
+    _require_laws(make_splits(targets, groups, ("gel", "other"), folds=3), targets, groups, 3)
+
+
+GROUPED: dict[str, tuple[str, Sequence[str | None], list[int]]] = {
+    "all different": ("abc", [None] * 3, [0, 1, 2]),
+    "equal bytes": ("aba", [None] * 3, [0, 1, 0]),
+    "the user's group": ("abc", ["x", None, "x"], [0, 1, 0]),
+    "a-b by bytes, b-c by group": ("aab", [None, "x", "x"], [0, 0, 0]),
+    "the same in another order": ("baa", ["x", "x", None], [0, 0, 0]),
+    "a chain": ("aabbccd", [None, "x", "x", "y", "y", "z", "z"], [0] * 7),
+    "no group is not a group": ("abcd", [None, None, "None", None], [0, 1, 2, 3]),
+    "a group called like bytes": ("abc", ["b", "c", "a"], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", GROUPED)
+def test_equal_bytes_and_the_users_groups_join(case: str, make_embeddings: MakeEmbeddings) -> None:
+    """Images that belong together would be separated by a split."""
+    sha256s, groups, expected = GROUPED[case]
+    images = make_embeddings(["gel"] * len(sha256s), groups=groups, sha256s=list(sha256s))
+    numbers = group_images(images)
+    assert sorted(set(numbers)) == list(range(len(set(expected))))
+    assert [np.flatnonzero(numbers == number)[0] for number in numbers] == [
+        expected.index(number) for number in expected
+    ]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.sampled_from([None, *"uvwxyz"])),
+        min_size=1,
+        max_size=14,
+    )
+)
+def test_groups_are_what_can_be_reached(
+    make_embeddings: MakeEmbeddings, images: list[tuple[str, str | None]]
+) -> None:
+    """Some chain of copies and groups would be cut."""
+    sha256s, groups = zip(*images, strict=True)
+    numbers = group_images(make_embeddings(["gel"] * len(images), groups=groups, sha256s=sha256s))
+    reached = np.array(
+        [[a == b or (g == h and g is not None) for b, h in images] for a, g in images]
+    )
+    for _ in images:
+        reached = reached @ reached
+    assert np.array_equal(numbers[:, np.newaxis] == numbers, reached)
+
+
+def test_equal_bytes_under_two_labels_are_refused(make_embeddings: MakeEmbeddings) -> None:
+    """A mislabelled copy would train one label and test the other."""
+    images = make_embeddings(["gel", "gel", "photo"], sha256s=["a", "b", "a"])
+    with pytest.raises(UsageError, match=r"'0\.png' as 'gel' and '2\.png' as 'photo'"):
+        group_images(images)
+
+
+def test_the_fingerprint_tells_images_and_folds() -> None:
+    """Two comparisons on different splits would be taken for one."""
+    splits, names = np.array([[0, 1, 0], [1, 0, 0]]), ["a", "b", "c"]
+    other_fold = splits.copy()
+    other_fold[1, 2] = 1
+    prints = [
+        splits_fingerprint(splits, names),
+        splits_fingerprint(splits[::-1], names),
+        splits_fingerprint(other_fold, names),
+        splits_fingerprint(splits, ["a", "c", "b"]),
+    ]
+    assert len(set(prints)) == 4
+    assert splits_fingerprint(splits.astype(np.int32), iter(names)) == prints[0]
+    assert all(a != b for a, b in pairwise(prints))

@@ -1,0 +1,243 @@
+"""Training: repeatable, honest about held-out images, and the same in one process or several."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+
+from gelkit.errors import GelkitError
+from gelkit.features.embeddings import Embeddings
+from gelkit.heads.architectures import build_compiled
+from gelkit.heads.splits import make_splits
+from gelkit.heads.training import Job, Settings, Trained, load_head, predict, train, train_all
+
+MakeEmbeddings = Callable[..., Embeddings]
+
+QUICK = Settings(folds=2, repeats=2, epochs=2, batch_size=8)
+ONE_REPEAT = replace(QUICK, repeats=1)
+
+
+def _job(
+    embeddings: Embeddings,
+    settings: Settings = QUICK,
+    head: str = "single",
+    optimizer: str = "adam",
+) -> Job:
+    targets = embeddings.targets
+    return Job(
+        name=f"{head}-{optimizer}",
+        head=head,
+        optimizer=optimizer,
+        values=embeddings.values,
+        targets=targets,
+        num_classes=len(embeddings.classes),
+        splits=make_splits(
+            targets,
+            np.arange(len(targets)),
+            embeddings.classes,
+            folds=settings.folds,
+            repeats=settings.repeats,
+        ),
+        settings=settings,
+    )
+
+
+def _loaded(trained: Trained, folder: Path) -> keras.Model:
+    path = folder / "head.keras"
+    path.write_bytes(trained.head)
+    return load_head(path)
+
+
+@pytest.fixture(scope="module")
+def embeddings(make_embeddings: MakeEmbeddings) -> Embeddings:
+    """Return embeddings of 24 images in two classes, somewhat apart."""
+    return make_embeddings(["gel", "photo"] * 12, separation=1.0)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("head", ["single", "multi"])
+def test_the_same_job_gives_the_same_result(
+    head: str, optimizer: str, embeddings: Embeddings, tmp_path: Path
+) -> None:
+    """Results could not be repeated."""
+    job = _job(embeddings, ONE_REPEAT, head, optimizer)
+    first, second = train(job), train(job)
+    assert first.probabilities.shape == (1, 24, 2)
+    np.testing.assert_allclose(first.probabilities.sum(axis=2), 1, rtol=1e-5)
+    assert np.array_equal(second.probabilities, first.probabilities)
+    heads = [_loaded(trained, tmp_path) for trained in (first, second)]
+    assert np.array_equal(*(predict(head, embeddings.values) for head in heads))
+    other = train(replace(job, settings=replace(ONE_REPEAT, seed=1)))
+    assert not np.array_equal(other.probabilities, first.probabilities)
+
+
+def test_training_leaves_the_random_state_alone(embeddings: Embeddings) -> None:
+    """A user's own random numbers would be the same after each comparison."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    train(_job(embeddings, ONE_REPEAT, "multi"))
+    assert random.getstate() == states[0]
+    np.testing.assert_equal(np.random.get_state(), states[1])
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+@pytest.mark.parametrize("class_weights", [False, True], ids=["plain", "class weights"])
+def test_a_prediction_does_not_depend_on_the_images_own_label(
+    class_weights: bool, embeddings: Embeddings
+) -> None:
+    """Accuracy would be that of images a head was trained on."""
+    job = _job(embeddings, replace(QUICK, class_weights=class_weights))
+    flipped = job.targets.copy()
+    flipped[5] = 1 - flipped[5]
+    before = train(job).probabilities
+    after = train(replace(job, targets=flipped)).probabilities
+    together = job.splits == job.splits[:, [5]]
+    assert np.array_equal(after[together], before[together])
+    assert (after[~together] != before[~together]).any(axis=1).all()
+
+
+def test_a_prediction_depends_on_no_other_held_out_image(embeddings: Embeddings) -> None:
+    """The standardisation, or anything else, would have seen the images that are predicted."""
+    job = _job(embeddings)
+    changed = job.values.copy()
+    changed[5] += 100
+    before = train(job).probabilities
+    after = train(replace(job, values=changed)).probabilities
+    together = job.splits == job.splits[:, [5]]
+    together[:, 5] = False
+    assert np.array_equal(after[together], before[together])
+    assert not np.array_equal(after[:, 5], before[:, 5])
+
+
+def test_several_processes_give_the_same_results(embeddings: Embeddings, tmp_path: Path) -> None:
+    """A machine with more cores would give other results."""
+    torch.set_num_threads(os.cpu_count() or 1)  # a process of a pool has one thread
+    settings = replace(ONE_REPEAT, epochs=1)
+    jobs = [_job(embeddings, settings), _job(embeddings, settings, "multi", "sgd")]
+    alone = {job.name: trained for job, trained in train_all(jobs, 1)}
+    torch.set_num_threads(1)
+    together = {job.name: trained for job, trained in train_all(jobs, 2)}
+    assert set(together) == set(alone) == {job.name for job in jobs}
+    for name, trained in alone.items():
+        assert np.array_equal(together[name].probabilities, trained.probabilities)
+        heads = [_loaded(one, tmp_path) for one in (trained, together[name])]
+        assert np.array_equal(*(predict(head, embeddings.values) for head in heads))
+
+
+class _Deadly:
+    """Values that end the process that receives them."""
+
+    shape = (1, 1)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (1,)
+
+
+def test_a_process_that_dies_is_an_error_with_a_remedy(embeddings: Embeddings) -> None:
+    """Running out of memory would hang, or show a traceback of Python's internals."""
+    job = replace(_job(embeddings), values=_Deadly())  # type: ignore[arg-type]
+    with pytest.raises(GelkitError, match="fewer --workers"):
+        list(train_all([job, job], 2))
+
+
+def test_class_weights_are_scikit_learns_balanced_ones(
+    make_embeddings: MakeEmbeddings, tmp_path: Path
+) -> None:
+    """Rare classes would count too little, or too much."""
+    embeddings = make_embeddings(["a"] * 12 + ["b"] * 4 + ["c"] * 6, separation=1.0)
+    settings = replace(ONE_REPEAT, class_weights=True)
+    job = _job(embeddings, settings, optimizer="sgd")  # Adam does not feel the weights' scale
+    trained = train(job)
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=job.targets)
+    np.testing.assert_allclose(weights, [22 / 36, 22 / 12, 22 / 18])
+    keras.utils.set_random_seed(settings.seed)
+    expected = build_compiled("single", "sgd", job.values, 3)
+    expected.fit(
+        job.values,
+        job.targets,
+        batch_size=8,
+        epochs=2,
+        class_weight=dict(enumerate(weights)),
+        verbose=0,
+    )
+    predicted = predict(_loaded(trained, tmp_path), job.values)
+    np.testing.assert_allclose(predicted, predict(expected, job.values), rtol=1e-5)
+    plain = train(replace(job, settings=replace(settings, class_weights=False)))
+    assert not np.allclose(predict(_loaded(plain, tmp_path), job.values), predicted, rtol=1e-3)
+
+
+def _accuracy(job: Job) -> float:
+    return float((train(job).probabilities.argmax(axis=2) == job.targets).mean())
+
+
+LEARNED = {
+    "single adam": ("single", "adam", 0.1, 2),
+    "single sgd": ("single", "sgd", 0.1, 2),
+    "multi adam": ("multi", "adam", 0.01, 2),
+    "multi sgd": ("multi", "sgd", 0.01, 2),
+    "four classes": ("single", "adam", 0.1, 4),
+}
+
+
+@pytest.mark.parametrize("case", LEARNED)
+def test_what_can_be_told_apart_is_learned(case: str, make_embeddings: MakeEmbeddings) -> None:
+    """Heads would be trained and know nothing."""
+    head, optimizer, learning_rate, num_classes = LEARNED[case]
+    embeddings = make_embeddings(list("abcd"[:num_classes]) * 10, separation=8.0)
+    settings = Settings(folds=2, repeats=1, epochs=8, batch_size=8, learning_rate=learning_rate)
+    assert _accuracy(_job(embeddings, settings, head, optimizer)) > 0.9
+
+
+def test_shuffled_labels_are_not_learned(make_embeddings: MakeEmbeddings) -> None:
+    """Something of the held-out images would leak into training."""
+    embeddings = make_embeddings(["gel", "photo"] * 30, separation=8.0)
+    settings = Settings(folds=2, repeats=1, epochs=8, batch_size=16, learning_rate=0.1)
+    job = _job(embeddings, settings)
+    assert _accuracy(job) > 0.9
+    shuffled = np.random.default_rng(0).permutation(job.targets)
+    assert 0.2 < _accuracy(replace(job, targets=shuffled)) < 0.8
+
+
+def test_the_final_head_has_seen_all_images(
+    make_embeddings: MakeEmbeddings, tmp_path: Path
+) -> None:
+    """The saved head would be that of one fold."""
+    embeddings = make_embeddings(["gel", "photo"] * 10, separation=8.0)
+    settings = Settings(folds=2, repeats=1, epochs=8, batch_size=8, learning_rate=0.1)
+    head = _loaded(train(_job(embeddings, settings)), tmp_path)
+    mean = head.get_layer("standardisation").mean.detach().cpu().numpy()
+    np.testing.assert_allclose(mean.ravel(), embeddings.values.mean(axis=0), rtol=1e-4, atol=1e-6)
+    predicted = predict(head, embeddings.values)
+    assert (predicted.argmax(axis=1) == embeddings.targets).mean() > 0.9
+
+
+DAMAGED = {
+    "absent": None,
+    "empty": b"",
+    "no zip": b"no head",
+    "half": slice(None, 2000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_head_is_named_with_the_remedy(
+    damage: str, embeddings: Embeddings, tmp_path: Path
+) -> None:
+    """A user would see the traceback of a zip file."""
+    path = tmp_path / "01-cpu-resnet18-single-adam.keras"
+    content = DAMAGED[damage]
+    if isinstance(content, slice):
+        build_compiled("single", "adam", embeddings.values, 2).save(path)
+        content = path.read_bytes()[content]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(GelkitError, match=rf"{path.name}.*gelkit heads DATA"):
+        load_head(path)
