@@ -13,11 +13,21 @@ import click
 
 import gelkit
 from gelkit.errors import GelkitError, UsageError
-from gelkit.features.extraction import DEFAULT_BATCH_SIZE, carry_out
-from gelkit.features.planning import choose_weights, plan
+from gelkit.features.extraction import Workforce, carry_out
+from gelkit.features.planning import choose_weights, identify, plan
+from gelkit.features.verification import verify
 from gelkit.heads.training import Settings
 from gelkit.progress import Progress
-from gelkit.report.summary import answer, costs, failed, skipped
+from gelkit.report.summary import (
+    answer,
+    costs,
+    done,
+    failed,
+    findings,
+    skipped,
+    speeds,
+    verified,
+)
 
 if TYPE_CHECKING:
     from gelkit.features.cache import Failure
@@ -108,6 +118,8 @@ def samples(out: Path, count: int, seed: int, by_kind: bool) -> None:
 
 def _recipe_options(command: Command) -> Command:
     """Add the options that name a recipe: the same for all commands that use a cache."""
+    from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
+    from gelkit.images.augmentations import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
     from gelkit.images.views import GEOMETRIES, WINDOWS
 
     for option in reversed(
@@ -149,6 +161,29 @@ def _recipe_options(command: Command) -> Command:
                 help="Which intensities are shown, for images of more than 8 bits.",
             ),
             click.option(
+                "--augment",
+                "augmentations",
+                multiple=True,
+                default=DEFAULT_AUGMENTATIONS,
+                show_default=True,
+                type=click.Choice(tuple(AUGMENTATIONS)),
+                help="What makes the views other than the clean one; one or more.",
+            ),
+            click.option(
+                "--precision",
+                default="float32",
+                show_default=True,
+                type=click.Choice(tuple(PRECISIONS)),
+                help="Of weights and products; bfloat16 is faster on processors made for it.",
+            ),
+            click.option(
+                "--kernel",
+                default="torch",
+                show_default=True,
+                type=click.Choice(tuple(CPU_KERNELS)),
+                help="What computes on cpu; openvino is faster, and needs the extra 'fast'.",
+            ),
+            click.option(
                 "--emulate-tpu", is_flag=True, help="Run tpu on XLA's CPU client, and say so."
             ),
             click.option(
@@ -179,12 +214,23 @@ _backbones = click.option(
 )
 @_recipe_options
 @click.option(
-    "--batch-size",
-    default=DEFAULT_BATCH_SIZE,
+    "--views",
+    default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="Images at once.",
+    help="Views of each image: the clean one, and augmented ones.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes on cpu.  [default: by cores and memory]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 512),
+    help="Views embedded at once.  [default: by hardware]",
+)
+@click.option("--verify", is_flag=True, help="Read every image, even those that seem unchanged.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
 def features(
     data: tuple[Path, ...],
@@ -192,7 +238,10 @@ def features(
     hardware: tuple[str, ...],
     cache: Path,
     allow_outside: bool,
-    batch_size: int,
+    views: int,
+    workers: int | None,
+    batch_size: int | None,
+    verify: bool,
     strict: bool,
     **recipe: Any,
 ) -> None:
@@ -205,34 +254,44 @@ def features(
     Examples:
       gelkit features my_gels
       gelkit features my_gels --backbone resnet18 --hardware cpu --hardware tpu
+      gelkit features my_gels --views 8
     """
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.devices import require_hardware
 
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
     _echo_if_any(skipped(catalog))
+    with _bars() as progress:
+        identified = identify(catalog, cache, verify=verify, progress=progress)
     pairs = [(b, h) for h in hardware for b in backbones or tuple(BACKBONES)]
-    options = choose_weights(catalog, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
+    options = choose_weights(identified, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
     plans = [
-        plan(catalog, backbone=backbone, hardware=name, cache=cache, options=options)
+        plan(
+            identified,
+            backbone=backbone,
+            hardware=name,
+            cache=cache,
+            options=options,
+            views=range(views),
+        )
         for backbone, name in pairs
     ]
     click.echo(costs(plans))
     for planned in plans:
         if planned.tasks:
-            require_hardware(planned.recipe.hardware)
+            require_hardware(planned.recipe.hardware, planned.recipe.kernel)
+    workforce = Workforce(workers, batch_size)
     failures: dict[str, Failure] = {}
     for planned in plans:
         with _bars() as progress:
-            embeddings = carry_out(
-                planned, options=options, batch_size=batch_size, progress=progress
-            )
-        failures |= {failure.name: failure for failure in embeddings.failures}
-        click.echo(
-            f"{planned.recipe.backbone} on {embeddings.device}: {len(embeddings)} x "
-            f"{embeddings.values.shape[1]} in {planned.cache.folder}"
-        )
+            its = carry_out(planned, options=options, workforce=workforce, progress=progress)
+        failures |= {failure.name: failure for failure in its}
+        click.echo(done(planned, its))
     _echo_if_any(failed(list(failures.values())), err=True)
+    if len(failures) == len(catalog):
+        raise GelkitError(
+            f"Expected at least one image that can be read. Received: {len(catalog)} that failed."
+        )
     if strict and failures:
         raise _IMAGES_FAILED
 
@@ -381,6 +440,78 @@ def evaluate(
     click.echo(answer(results, folder))
     if strict and results["test_n_images"].min() < len(catalog):
         raise _IMAGES_FAILED
+
+
+@main.group()
+def cache() -> None:
+    """Look after the caches of embeddings.
+
+    \b
+    Example:
+      gelkit cache verify
+    """
+
+
+@cache.command("verify")
+@click.option(
+    "--cache",
+    "root",
+    default="features",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the caches of all recipes.",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Keep the whole rows of damaged files, set those aside; features then makes the others.",
+)
+def verify_caches(root: Path, repair: bool) -> None:
+    """Read every row of every cache, and find what is damaged.
+
+    \b
+    Examples:
+      gelkit cache verify
+      gelkit cache verify --repair
+    """
+    with _bars() as progress:
+        shards = verify(root, repair=repair, progress=progress)
+    click.echo(verified(shards))
+    if any(shard.error for shard in shards) and not repair:
+        raise click.ClickException(
+            "Expected whole caches. Received damage, listed above. Keep what is whole with: gelkit "
+            "cache verify --repair, and compute the rest again with: gelkit features DATA"
+        )
+
+
+@main.command()
+@click.option(
+    "--weights-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Look for weights files here instead of in torch's own folder.",
+)
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
+    help="Measure what each kernel and precision gains here; takes about a minute.",
+)
+def doctor(weights_dir: Path | None, measure: bool) -> None:
+    """Tell what is installed, what can be used here, and what to do about what cannot.
+
+    \b
+    Example:
+      gelkit doctor
+    """
+    from gelkit.features import diagnosis
+
+    click.echo(findings("Packages", diagnosis.find_packages()))
+    click.echo(findings("Hardware", diagnosis.find_hardware()))
+    click.echo(findings("ImageNet weights", diagnosis.find_pretrained(weights_dir)))
+    if measure:
+        with _bars() as progress:
+            measured = diagnosis.measure_kernels(progress=progress)
+        click.echo(speeds(measured))
 
 
 @contextmanager

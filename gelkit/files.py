@@ -1,34 +1,91 @@
-"""Writing files such that a reader sees the old one or the new one, never half of one."""
+"""Changing files such that a reader, and a disk after a crash, has the old or the new, never half.
+
+Whatever caches and results write goes through here, and through :mod:`os` alone: the tests watch
+each operation, and build what a crash after it leaves.
+"""
 
 from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``: temporary name, fsync, rename, fsync of the folder.
 
-    :raises OSError: the disk refused; ``path`` then is what it was before.
+    :raises OSError: the disk refused; ``path`` is what it was before, or whole.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(temporary, data)
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, before anything in it can need their names.
+
+    A folder that is there may have been made a moment ago by another process, or one that was
+    killed, so its name is made to last in any case.
+
+    :raises OSError: the disk refused.
+    """
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+    with suppress(PermissionError):  # whoever may not read a folder cannot sync it
+        sync_folder(folder.parent)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename a file within its folder, for good.
+
+    :raises OSError: the disk refused.
+    """
+    os.replace(old, new)
+    sync_folder(new.parent)
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove files for good; those that are gone already are none to worry about.
+
+    :raises OSError: the disk refused.
+    """
+    folders = set()
+    for file in files:
+        with suppress(FileNotFoundError):
+            os.unlink(file)
+        folders.add(file.parent)
+    for folder in folders:
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder (files made, renamed, deleted) survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        remaining = memoryview(data)
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -123,6 +123,32 @@ def test_an_unreadable_image_is_named_and_the_rest_goes_on(inside: Path) -> None
     assert "20 images" in output
 
 
+def test_damage_is_found_repaired_and_computed_again(inside: Path) -> None:
+    """A failing disk would go unnoticed, or cost all that was computed."""
+    shutil.copytree("features", "worn")
+    before = _done("cache", "verify", "--cache", "worn")
+    assert "0 damaged" in before
+    shard = next(Path("worn").glob("*/shard-*.h5"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    arguments = ("features", "my_gels", *SMALL, *RANDOM, "--cache", "worn")
+    assert "gelkit cache verify --repair" in _gelkit(*arguments).output
+    found = _gelkit("cache", "verify", "--cache", "worn")
+    assert found.exit_code == 1
+    assert "1 damaged" in found.output
+    assert "1 to be computed again" in _done("cache", "verify", "--cache", "worn", "--repair")
+    assert "1 to embed" in _done(*arguments)
+    assert _done("cache", "verify", "--cache", "worn") == before
+
+
+def test_the_doctor_tells_what_is_there() -> None:
+    """Someone whose set-up is incomplete would not learn what to do."""
+    output = _done("doctor", "--no-measure")
+    assert "torchvision" in output
+    assert "resnet18-f37072fd.pth" in output
+
+
 def _one_class() -> tuple[str, ...]:
     _image(Path("data/gel/a.png"), 0)
     _done("features", "data", *SMALL, *RANDOM)

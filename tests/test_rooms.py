@@ -17,10 +17,17 @@ ROOMS = ("images", "features", "heads", "analyses", "report", "cli")
 """A room may import itself and those before it, but analyses and report not each other."""
 
 DOORS = {
-    "torch": ("features/backbones", "features/weights", "features/devices", "heads/training"),
+    "torch": (
+        "features/backbones",
+        "features/weights",
+        "features/devices",
+        "features/diagnosis",
+        "heads/training",
+    ),
     "torchvision": ("features/backbones", "features/weights"),
     "torch_xla": ("features/devices",),
-    "h5py": ("features/shards",),
+    "h5py": ("features/shards", "features/salvage"),
+    "openvino": ("features/devices",),
     "ray": ("features/engines",),
     "keras": ("heads/architectures", "heads/training"),
     "click": ("cli",),

@@ -98,22 +98,47 @@ def build_model(backbone: Backbone) -> nn.Module:
     return model
 
 
-def freeze(model: nn.Module, backbone: Backbone) -> nn.Module:
+def freeze(model: nn.Module, backbone: Backbone) -> nn.Sequential:
     """Turn a whole model into one from grey views to embeddings, ready for inference.
 
     The result takes float32 (images x 1 x height x width) of 0 to 255 and gives float32
-    (images x width). In front of the model stands :func:`_grey_to_normalised`; the last linear
-    layer is replaced by nothing. The model given is changed.
+    (images x width). It is two modules: :func:`_grey_to_normalised` and the model. The last linear
+    layer is replaced by nothing, and batch norm becomes part of the convolution before it, which
+    changes the embedding by rounding alone. The model given is changed.
     """
     from torch import nn
 
+    model = _with_folded_batch_norm(model.eval())
     parent, _, name = backbone.last_layer.rpartition(".")
     setattr(model.get_submodule(parent), name, nn.Identity())
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.num_batches_tracked = None  # inference needs no count, and XLA would compile it
     frozen = nn.Sequential(_grey_to_normalised(backbone), model)
-    return frozen.eval().requires_grad_(False)
+    frozen.eval().requires_grad_(False)
+    return frozen
+
+
+def _with_folded_batch_norm(model: nn.Module) -> nn.Module:
+    """Merge each batch norm whose input is one convolution's, and no other's, into that."""
+    from torch import fx, nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    traced = fx.symbolic_trace(model)
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        convolution = modules.get(before.target) if before.op == "call_module" else None
+        if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
+            fused = fuse_conv_bn_eval(convolution, modules[node.target])
+            traced.set_submodule(before.target, fused)
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
 
 
 def _grey_to_normalised(backbone: Backbone) -> nn.Module:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,16 +20,18 @@ from gelkit.features.shards import (
     encode,
     file_name,
     read,
+    read_bytes,
     read_identities,
     to_strings,
 )
-from gelkit.files import sync_folder, write_atomically
+from gelkit.files import make_folder, remove, rename, write_atomically
 
 COMPACTED_BYTES = 2**29
 """Shards are merged into one of at most about this size, held in memory while it is made."""
 
 _FAILURES_FILE = "failures.json"
-_VANISHED_RETRIES = 5
+_VANISHED_RETRIES = 20
+_VANISHED_WAIT_SECS = 0.05
 
 Result = TypeVar("Result")
 
@@ -94,10 +95,13 @@ class Cache:
 
     def weights_sha256(self) -> str | None:
         """Return the full SHA-256 of the weights file that made the rows; None without rows."""
-        shards = self._shards()
-        if not shards:
-            return None
-        return str(read(shards[0], self.recipe).provenance[0]["weights_sha256"])
+        return self._retried(
+            lambda shards: (
+                str(read(shards[0], self.recipe).provenance[0]["weights_sha256"])
+                if shards
+                else None
+            )
+        )
 
     def publish(self, rows: Rows) -> None:
         """Add rows as a shard that readers see whole or not at all, and that survives a crash.
@@ -107,13 +111,25 @@ class Cache:
         self._publish(rows, datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ"))
 
     def compact(self) -> None:
-        """Merge small shards into one; whatever interrupts it, no row is lost."""
-        self._retried(self._merge_small)
+        """Merge small shards into one; whatever interrupts it, no row is lost.
+
+        :raises CacheError: a shard is damaged, or the disk refused.
+        """
+        try:
+            self._retried(self._merge_small)
+        except OSError as error:
+            raise CacheError(
+                f"Expected to remove the shards of {self.folder} that were merged into another. "
+                f"Received: {error.strerror}. No row is lost or doubled; the next run tries again."
+            ) from error
 
     def failures(self) -> dict[str, Failure]:
-        """Return what failed, by SHA-256. A damaged list is an empty one: it is a record only."""
+        """Return what failed, by SHA-256. A damaged list is an empty one: it is a record only.
+
+        :raises CacheError: the disk refused to give the list.
+        """
         try:
-            rows = json.loads((self.folder / _FAILURES_FILE).read_bytes())
+            rows = json.loads(read_bytes(self.folder / _FAILURES_FILE))
             return {row["sha256"]: Failure(**row) for row in rows}
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return {}
@@ -135,24 +151,24 @@ class Cache:
 
     def _merge_small(self, shards: list[Path]) -> None:
         sizes = {shard: shard.stat().st_size for shard in shards}
-        batch = _fitting(sizes, COMPACTED_BYTES)
-        if len(batch) < 2:
-            return
-        merged = concatenate([read(shard, self.recipe) for shard in batch])
-        published = self._publish(merged, batch[0].name.split("-")[1])
-        for shard in batch:
-            if shard != published:
-                shard.unlink(missing_ok=True)
-        sync_folder(self.folder)
+        for batch in _fitting(sizes, COMPACTED_BYTES):
+            merged = concatenate([read(shard, self.recipe) for shard in batch])
+            published = self._publish(merged, batch[0].name.split("-")[1])
+            remove(shard for shard in batch if shard != published)
 
     def _retried(self, action: Callable[[list[Path]], Result]) -> Result:
         """Act on the shards; list them again if a compaction took one away meanwhile."""
-        for attempt in range(_VANISHED_RETRIES):
+        for _ in range(_VANISHED_RETRIES):
             try:
                 return action(self._shards())
-            except FileNotFoundError:
-                time.sleep(0.05 * attempt)
-        return action(self._shards())
+            except FileNotFoundError as error:
+                vanished = error.filename
+                time.sleep(_VANISHED_WAIT_SECS)
+        raise CacheError(
+            f"Expected the shards that {self.folder} lists to be there. Received: "
+            f"{_VANISHED_RETRIES} times one that is not, the last {vanished}. If it is a link, "
+            "remove it; if other runs work on this cache, wait for them."
+        )
 
     def _publish(self, rows: Rows, stamp: str) -> Path:
         data = encode(rows, self.recipe)
@@ -160,9 +176,7 @@ class Cache:
 
     def _write(self, name: str, data: bytes) -> Path:
         try:
-            if not self.folder.is_dir():
-                self.folder.mkdir(parents=True)
-                sync_folder(self.folder.parent)
+            make_folder(self.folder)
             write_atomically(self.folder / name, data)
         except OSError as error:
             raise CacheError(
@@ -173,11 +187,36 @@ class Cache:
         return self.folder / name
 
 
-def _fitting(sizes: Mapping[Path, int], most: int) -> list[Path]:
-    """Return the first shards, of those smaller than ``most``, that fit into it together."""
-    small = [(shard, size) for shard, size in sizes.items() if size < most]
-    totals = accumulate(size for _, size in small)
-    return [shard for (shard, _), total in zip(small, totals, strict=True) if total <= most]
+def set_aside(shard: Path) -> Path:
+    """Rename a damaged shard, so that nobody reads it and nothing of it is lost.
+
+    :raises CacheError: the disk refused.
+    """
+    aside = shard.with_name(f"damaged-{shard.name}")
+    try:
+        rename(shard, aside)
+    except OSError as error:
+        raise CacheError(
+            f"Expected to rename {shard} to {aside.name}. Received: {error.strerror}. Make its "
+            "folder one that can be changed."
+        ) from error
+    return aside
+
+
+def _fitting(sizes: Mapping[Path, int], most: int) -> list[list[Path]]:
+    """Group neighbouring shards that fit into ``most`` together.
+
+    Only neighbours: a row that an earlier shard holds too must not come to stand before it.
+    """
+    groups: list[list[Path]] = []
+    total = 0
+    for shard, size in sizes.items():
+        if not groups or total + size > most:
+            groups.append([])
+            total = 0
+        groups[-1].append(shard)
+        total += size
+    return [group for group in groups if len(group) > 1]
 
 
 def _chosen(rows: Rows, wanted: set[bytes], view: int) -> Rows:

@@ -1,7 +1,8 @@
 """Hardware as a seam: a device prepares a frozen model once, then runs batches of views.
 
 Between a device and the rest of gelkit travel NumPy arrays alone. Batches are padded to one fixed
-shape, so that a device that compiles does so once for each backbone.
+shape, so that a device that compiles does so once for each backbone, and an embedding does not
+depend on how many images happen to come with it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,9 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError, UsageError
+from gelkit.images.views import VIEW_SIZE
 
 if TYPE_CHECKING:
     import torch
+    from openvino import CompiledModel
     from torch import nn
 
 EMULATED = "XLA:CPU (emulated)"
@@ -45,7 +48,7 @@ class Device(Protocol):
     name: str
     """What really runs, for people: ``cpu (AMD EPYC, 2 threads)``."""
 
-    def prepare(self, model: nn.Module, batch_size: int) -> None:
+    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
         """Take a frozen model; all batches will have ``batch_size`` views."""
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -56,17 +59,21 @@ class Device(Protocol):
 
 
 class TorchDevice:
-    """A device of torch's own: the CPU or a CUDA GPU."""
+    """A device of torch's own: the CPU or a CUDA GPU, with the channels of an image together."""
 
-    def __init__(self, device: str, name: str) -> None:
+    def __init__(self, device: str, name: str, precision: str = "float32") -> None:
         self.name = name
         self._device = device
-        self._model: nn.Module | None = None
+        self._precision = precision
+        self._model: nn.Sequential | None = None
         self._batch_size = 0
 
-    def prepare(self, model: nn.Module, batch_size: int) -> None:
+    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
         """Move the model to the device."""
-        self._model = model.to(self._device)
+        import torch
+
+        moved = _rounded(model.to(self._device), self._precision)
+        self._model = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -76,27 +83,72 @@ class TorchDevice:
         assert self._model is not None, "prepare() comes first"
         with torch.inference_mode():
             batch = torch.from_numpy(_padded(views, self._batch_size)).to(self._device)
-            embedded = self._model(batch.unsqueeze(1).float())
-            return _numpy(embedded, len(views))
+            return _numpy(_embedded(self._model, batch, self._precision), len(views))
 
     def versions(self) -> dict[str, str]:
         """Tell the versions of torch and torchvision."""
         return _versions("torch", "torchvision")
 
 
+class OpenVINODevice:
+    """The CPU by way of OpenVINO, one thread a process."""
+
+    def __init__(self, name: str, precision: str = "float32") -> None:
+        self.name = name
+        self._precision = precision
+        self._normalise: nn.Module | None = None
+        self._model: CompiledModel | None = None
+        self._batch_size = 0
+
+    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+        """Compile the model for batches of this size."""
+        import openvino
+        import torch
+
+        self._normalise, body = model
+        example = torch.zeros(batch_size, 3, VIEW_SIZE, VIEW_SIZE)
+        with torch.no_grad():
+            converted = openvino.convert_model(body, example_input=example, input=example.shape)
+        settings = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self._precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # two processes would be pinned to one core
+        }
+        self._model = openvino.Core().compile_model(converted, "CPU", settings)
+        self._batch_size = batch_size
+
+    def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed a batch."""
+        import torch
+
+        assert self._model is not None, "prepare() comes first"
+        assert self._normalise is not None
+        batch = torch.from_numpy(_padded(views, self._batch_size)).unsqueeze(1).float()
+        with torch.inference_mode():
+            normalised = self._normalise(batch).numpy()
+        values: npt.NDArray[np.float32] = self._model(normalised)[0][: len(views)].copy()
+        return values
+
+    def versions(self) -> dict[str, str]:
+        """Tell the versions of openvino, torch and torchvision."""
+        return _versions("openvino", "torch", "torchvision")
+
+
 class XLADevice:
     """A device of torch_xla: a TPU, or XLA's CPU client in its place."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, precision: str = "float32") -> None:
         self.name = name
-        self._model: nn.Module | None = None
+        self._precision = precision
+        self._model: nn.Sequential | None = None
         self._batch_size = 0
 
-    def prepare(self, model: nn.Module, batch_size: int) -> None:
+    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
         """Move the model to the device."""
         import torch_xla
 
-        self._model = model.to(torch_xla.device())
+        self._model = _rounded(model, self._precision).to(torch_xla.device())
         torch_xla.sync()
         self._batch_size = batch_size
 
@@ -108,7 +160,7 @@ class XLADevice:
         assert self._model is not None, "prepare() comes first"
         with torch.no_grad():  # under inference_mode a linear layer fails on XLA
             batch = torch.from_numpy(_padded(views, self._batch_size)).to(torch_xla.device())
-            embedded = self._model(batch.unsqueeze(1).float())
+            embedded = _embedded(self._model, batch, self._precision)
             torch_xla.sync()
             return _numpy(embedded, len(views))
 
@@ -117,28 +169,31 @@ class XLADevice:
         return _versions("torch", "torchvision", "torch_xla")
 
 
-def open_device(hardware: str) -> Device:
+def open_device(hardware: str, kernel: str = "torch", precision: str = "float32") -> Device:
     """Open the device for a recipe's hardware.
 
     :param hardware: ``cpu``, ``tpu``, ``tpu-emulated`` or ``cuda``.
+    :param kernel: on the CPU ``torch`` or ``openvino``; elsewhere there is one.
+    :param precision: ``float32`` or ``bfloat16``: of weights and products.
     :raises DeviceError: it is not there, or does not start.
     """
-    openers = {
-        "cpu": _open_cpu,
+    openers: dict[str, Callable[[str], Device]] = {
+        "cpu": _open_openvino if kernel == "openvino" else _open_cpu,
         "tpu": _open_tpu,
         "tpu-emulated": _open_emulated_tpu,
         "cuda": _open_cuda,
     }
     if hardware not in openers:
         raise UsageError(f"Expected the hardware {', '.join(openers)}. Received: {hardware!r}.")
-    require_hardware(hardware)
-    return openers[hardware]()
+    require_hardware(hardware, kernel)
+    return openers[hardware](precision)
 
 
-def require_hardware(hardware: str) -> None:
-    """Check at once, without starting anything, that a recipe's hardware can be there.
+def require_hardware(hardware: str, kernel: str = "torch") -> None:
+    """Check at once, without starting anything, that a recipe's hardware and kernel can be there.
 
-    :raises DeviceError: a TPU without a TPU chip, or XLA without torch_xla.
+    :raises DeviceError: a TPU without a TPU chip, XLA without torch_xla, OpenVINO that is not
+        installed.
     """
     if hardware == "tpu" and not find_tpu_chips():
         raise DeviceError(
@@ -149,6 +204,11 @@ def require_hardware(hardware: str) -> None:
         raise DeviceError(
             "Expected torch_xla. Received: it is not installed. Install gelkit's extra 'xla' (on "
             "a TPU host 'tpu')."
+        )
+    if kernel == "openvino" and importlib.util.find_spec("openvino") is None:
+        raise DeviceError(
+            "Expected OpenVINO, for --kernel openvino. Received: it is not installed. Install "
+            "gelkit's extra 'fast', or leave --kernel out."
         )
 
 
@@ -169,13 +229,15 @@ def xla_compiles() -> int:
     return 0 if data is None else int(data[0])
 
 
-def _open_cpu() -> Device:
-    import torch
-
-    return TorchDevice("cpu", f"cpu ({_processor()}, {torch.get_num_threads()} threads)")
+def _open_cpu(precision: str) -> Device:
+    return TorchDevice("cpu", f"cpu ({_processor()})", precision)
 
 
-def _open_cuda() -> Device:
+def _open_openvino(precision: str) -> Device:
+    return OpenVINODevice(f"cpu ({_processor()})", precision)
+
+
+def _open_cuda(precision: str) -> Device:
     import torch
 
     if not torch.cuda.is_available():
@@ -185,18 +247,18 @@ def _open_cuda() -> Device:
         )
     torch.backends.cuda.matmul.allow_tf32 = False  # float32 in the recipe means float32
     torch.backends.cudnn.allow_tf32 = False
-    return TorchDevice("cuda", f"cuda ({torch.cuda.get_device_name()})")
+    return TorchDevice("cuda", f"cuda ({torch.cuda.get_device_name()})", precision)
 
 
-def _open_tpu() -> Device:
+def _open_tpu(precision: str) -> Device:
     _require_tpu_starts()
     _start_xla("TPU")
-    return XLADevice(f"tpu ({len(find_tpu_chips())} chips)")
+    return XLADevice(f"tpu ({len(find_tpu_chips())} chips)", precision)
 
 
-def _open_emulated_tpu() -> Device:
+def _open_emulated_tpu(precision: str) -> Device:
     _start_xla("CPU")
-    return XLADevice(EMULATED)
+    return XLADevice(EMULATED, precision)
 
 
 def _require_tpu_starts() -> None:
@@ -268,6 +330,22 @@ def _logging_untouched() -> Iterator[None]:
         root.setLevel(level)
 
 
+def _rounded(model: nn.Sequential, precision: str) -> nn.Sequential:
+    """Round a frozen model's weights, but not its normalisation, which greys must pass exactly."""
+    import torch
+
+    model[1].to(getattr(torch, precision))
+    return model
+
+
+def _embedded(model: nn.Sequential, greys: torch.Tensor, precision: str) -> torch.Tensor:
+    import torch
+
+    normalised = model[0](greys.unsqueeze(1).float())
+    embedded: torch.Tensor = model[1](normalised.to(getattr(torch, precision)))
+    return embedded
+
+
 def _padded(views: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.uint8]:
     missing = batch_size - len(views)
     if missing < 0:
@@ -277,7 +355,7 @@ def _padded(views: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.uin
 
 def _numpy(embedded: torch.Tensor, count: int) -> npt.NDArray[np.float32]:
     """Return the first rows; cut after the transfer, since cutting on XLA compiles again."""
-    values: npt.NDArray[np.float32] = embedded.cpu().numpy()[:count].copy()
+    values: npt.NDArray[np.float32] = embedded.cpu().float().numpy()[:count].copy()
     return values
 
 

@@ -1,154 +1,280 @@
-"""Engines: how images become rows of a cache. This one decodes in threads ahead of the device."""
+"""Engines: how images become rows of a cache. This one runs worker processes on this machine.
+
+It holds a few batches for each worker and never the data set, kills a worker that hangs on an
+image, and gives what a dead worker held to another: an image is recorded as failed only when it
+was alone to blame.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import tempfile
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from hashlib import sha256
-from importlib.metadata import version
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
+from mmap import mmap
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-import numpy as np
-import numpy.typing as npt
-
+import gelkit
+from gelkit.errors import GelkitError
 from gelkit.features.cache import Failure
-from gelkit.features.devices import Device, DeviceError
-from gelkit.features.shards import Rows, make_rows
-from gelkit.images.formats import FLAGS, DecodeRecord, ImageError, decode
-from gelkit.images.likeness import intensity_statistics, perceptual_hash
-from gelkit.images.views import View, render
+from gelkit.features.workers import (
+    AHEAD,
+    MAX_DECODING_THREADS,
+    Batch,
+    Clocks,
+    Setup,
+    Task,
+    decoder_version,
+)
+
+DECODE_SECS = 60.0
+"""After so long with one image its worker is killed, and the image recorded as failed."""
+
+_PROGRAM = "from gelkit.features.workers import main; main()"
+_ATTEMPTS = 2
+_DEATHS_IN_A_ROW = 10
+_LOOK_SECS = 1.0
+_WORKER_BYTES = 1.2e9
+"""What a worker of the largest backbone takes beside its weights, measured."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """An image to embed."""
+def choose_workers(hardware: str, parameters: int, given: int | None = None) -> int:
+    """Return how many processes embed: one for each core on the CPU, as far as memory goes.
 
-    path: Path
-    name: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """A view, and how it is made: the recipe's part that an engine needs."""
-
-    geometry: str = "stretch"
-    window: str = "percentile"
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    sha256: str
-    view: View
-    perceptual_hash: int
-    record: DecodeRecord
-    n_bytes: int
-    intensity: npt.NDArray[np.float32]
-    secs: float
-
-
-def embed_locally(
-    tasks: Sequence[Task],
-    device: Device,
-    rendering: Rendering,
-    batch_size: int,
-    provenance: Mapping[str, Any],
-) -> Iterator[tuple[Rows | None, list[Failure]]]:
-    """Embed images in this process, a batch at a time, in the order of ``tasks``.
-
-    Memory is bounded by a few batches. An image that fails does not touch its neighbours.
-
-    :returns: for each batch its rows (None if all failed) and the images that failed.
+    :param parameters: of the backbone; a worker holds its weights about twice.
+    :param given: what the user wants, which is not questioned.
     """
-    results = _prepare_ahead(tasks, rendering, window=2 * batch_size)
-    while batch := list(islice(results, batch_size)):
-        failures = [result for result in batch if isinstance(result, Failure)]
-        prepared = [result for result in batch if isinstance(result, _Prepared)]
-        yield (_embed(prepared, device, provenance) if prepared else None), failures
+    if given is not None:
+        return given
+    if hardware != "cpu":
+        return 1  # an accelerator belongs to one process
+    from joblib import cpu_count  # it knows of affinity and of containers' limits
+
+    fitting = int(0.7 * _available_bytes() // (_WORKER_BYTES + 8 * parameters))
+    return max(1, min(int(cpu_count()), fitting))
 
 
-def _prepare_ahead(
-    tasks: Iterable[Task], rendering: Rendering, window: int
-) -> Iterator[_Prepared | Failure]:
-    """Prepare images in threads, at most ``window`` ahead of the caller."""
-    remaining = iter(tasks)
-    pending: deque[Future[_Prepared | Failure]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+def embed_in_workers(
+    tasks: Sequence[Task], setup: Setup, workers: int, *, decode_secs: float = DECODE_SECS
+) -> Generator[Batch, None, None]:
+    """Embed images in worker processes; yield batches as they are done, in no certain order.
+
+    :param decode_secs: how long one image may take to read, decode and render.
+    :raises GelkitError: what a worker refuses (weights, device), or workers that keep dying.
+    """
+    engine = _Engine(tasks, setup, decode_secs)
+    try:
+        yield from engine.run(workers)
+    finally:
+        engine.stop()
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    memory: mmap
+    errors: IO[bytes]
+    held: deque[list[int]] = field(default_factory=deque)
+    """The images of each batch it was given and has not given back."""
+
+    def decoding(self) -> list[tuple[int, float]]:
+        """Return which images it is decoding, and for how many seconds."""
+        return Clocks(self.memory).read()
+
+    def end(self) -> str:
+        """Make sure that it is gone; return what it died of."""
+        self.process.kill()
+        code = self.process.wait()
+        self.connection.close()
+        self.errors.seek(0)
+        said = self.errors.read().decode(errors="replace").strip().splitlines()
+        self.errors.close()
+        reason = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return f"{reason}: {said[-1]}" if said else reason
+
+
+class _Engine:
+    """The images that wait, the workers, and what each of them holds."""
+
+    def __init__(self, tasks: Sequence[Task], setup: Setup, decode_secs: float) -> None:
+        self._tasks = tasks
+        self._setup = setup
+        self._decode_secs = decode_secs
+        self._fresh = iter(range(len(tasks)))
+        self._again: deque[list[int]] = deque()
+        self._deaths: Counter[int] = Counter()
+        self._deaths_in_a_row = 0
+        self._workers: list[_Worker] = []
+        self._looked_at = time.monotonic()
+
+    def run(self, workers: int) -> Iterator[Batch]:
+        batches = -(-len(self._tasks) // self._images_a_batch)
+        self._workers = [self._start() for _ in range(max(1, min(workers, batches)))]
+        while any(worker.held for worker in self._workers):
+            ready = wait([worker.connection for worker in self._workers], timeout=_LOOK_SECS)
+            for worker in [worker for worker in self._workers if worker.connection in ready]:
+                yield from self._receive(worker)
+            yield from self._kill_hanging()
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+    @property
+    def _images_a_batch(self) -> int:
+        """Return how many images fill the device's batch, with all their views."""
+        views = max((len(task.views) for task in self._tasks), default=1)
+        return max(1, self._setup.batch_size // views)
+
+    def _start(self) -> _Worker:
+        worker = _start_worker(self._setup)
+        for _ in range(AHEAD):
+            self._feed(worker)
+        return worker
+
+    def _feed(self, worker: _Worker) -> None:
+        batch = self._again.popleft() if self._again else self._next_batch()
+        if not batch:
+            return
         try:
-            while True:
-                for task in islice(remaining, window - len(pending)):
-                    pending.append(pool.submit(_prepare, task, rendering))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            worker.connection.send([(number, self._tasks[number]) for number in batch])
+        except (BrokenPipeError, ConnectionResetError):
+            self._again.appendleft(batch)  # it has died, and is about to be found dead
+            return
+        worker.held.append(batch)
 
+    def _next_batch(self) -> list[int]:
+        return list(islice(self._fresh, self._images_a_batch))
 
-def _prepare(task: Task, rendering: Rendering) -> _Prepared | Failure:
-    started = time.perf_counter()
-    try:
-        data = task.path.read_bytes()
-    except OSError as error:
-        return Failure(task.name, task.sha256, f"cannot be read: {error.strerror}", retry=True)
-    if sha256(data).hexdigest() != task.sha256:
-        return Failure(task.name, task.sha256, "changed while it was read", retry=True)
-    try:
-        image = decode(data)
-    except ImageError as error:
-        return Failure(task.name, task.sha256, str(error), retry=False, decoder=decoder_version())
-    clean = render(image)  # likeness must not depend on the recipe
-    is_clean = rendering == Rendering()
-    view = clean if is_clean else render(image, rendering.geometry, rendering.window)
-    return _Prepared(
-        sha256=task.sha256,
-        view=view,
-        perceptual_hash=perceptual_hash(clean),
-        record=image.record,
-        n_bytes=len(data),
-        intensity=intensity_statistics(image.pixels),
-        secs=time.perf_counter() - started,
-    )
+    def _receive(self, worker: _Worker) -> Iterator[Batch]:
+        try:
+            message = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            yield from self._replace(worker)
+            return
+        if isinstance(message, GelkitError):
+            raise message
+        worker.held.popleft()
+        self._deaths_in_a_row = 0
+        self._feed(worker)
+        yield message
 
+    def _kill_hanging(self) -> Iterator[Batch]:
+        """Look, at most once a second, for images that take too long."""
+        if time.monotonic() - self._looked_at < _LOOK_SECS:
+            return
+        self._looked_at = time.monotonic()
+        for worker in list(self._workers):
+            late = [number for number, secs in worker.decoding() if secs > self._decode_secs]
+            if late:
+                yield from self._replace(worker, late)
 
-def decoder_version() -> str:
-    """Name what decodes images here, with its version."""
-    return f"Pillow {version('pillow')}"
+    def _replace(self, worker: _Worker, late: Sequence[int] = ()) -> Iterator[Batch]:
+        """Start another worker for what a dead or hanging one held, apart from what is to blame."""
+        suspects = [number for number, _ in worker.decoding()] if not late else []
+        reason = worker.end()
+        self._workers.remove(worker)
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row > _DEATHS_IN_A_ROW:
+            raise GelkitError(
+                f"Expected the workers to live. Received: {self._deaths_in_a_row} deaths in a row, "
+                f"the last by {reason}. What was finished is kept; run again, with fewer --workers "
+                "if memory was short."
+            )
+        held = [number for batch in worker.held for number in batch]
+        if not suspects and not late and worker.held:
+            suspects = worker.held[0]  # it died while it embedded them
+        failures = [self._too_slow(number) for number in late]
+        failures += self._suspected(suspects, reason)
+        spared = [number for number in held if number not in suspects and number not in late]
+        self._again += [[number] for number in spared]
+        if failures:
+            yield Batch(None, failures)
+        self._workers.append(self._start())
 
+    def _suspected(self, numbers: Sequence[int], reason: str) -> list[Failure]:
+        """Try images again, each alone, and give up those that had their attempts."""
+        self._deaths.update(numbers)
+        given_up = [number for number in numbers if self._deaths[number] >= _ATTEMPTS]
+        self._again += [[number] for number in numbers if number not in given_up]
+        return [
+            Failure(
+                self._tasks[number].name,
+                self._tasks[number].sha256,
+                f"the process that embedded it died {_ATTEMPTS} times ({reason})",
+                retry=True,
+            )
+            for number in given_up
+        ]
 
-def _embed(prepared: list[_Prepared], device: Device, provenance: Mapping[str, Any]) -> Rows:
-    started = time.perf_counter()
-    embeddings = device.run(np.stack([image.view for image in prepared]))
-    if not np.isfinite(embeddings).all():
-        raise DeviceError(
-            f"Expected finite embeddings. Received: NaN or infinity from {device.name}. "
-            "Check the weights; nothing of this batch was kept."
+    def _too_slow(self, number: int) -> Failure:
+        return Failure(
+            self._tasks[number].name,
+            self._tasks[number].sha256,
+            f"expected an image that decodes within {self._decode_secs:g} s. Received: one that "
+            "took longer",
+            retry=False,
+            decoder=decoder_version(),
         )
-    share = (time.perf_counter() - started) / len(prepared)
-    records = [image.record for image in prepared]
-    columns = {
-        "sha256": [image.sha256 for image in prepared],
-        "view": [0] * len(prepared),
-        "embedding": embeddings,
-        "perceptual_hash": np.array([image.perceptual_hash for image in prepared], dtype="u8"),
-        "height": [record.height for record in records],
-        "width": [record.width for record in records],
-        "bit_depth": [record.bit_depth for record in records],
-        "n_bytes": [image.n_bytes for image in prepared],
-        "format": [record.format for record in records],
-        "mode": [record.mode for record in records],
-        "intensity": np.stack([image.intensity for image in prepared]),
-        "flags": [_flag_bits(record) for record in records],
-        "extraction_secs": [image.secs + share for image in prepared],
-    }
-    return make_rows(columns, provenance)
 
 
-def _flag_bits(record: DecodeRecord) -> int:
-    return sum(1 << bit for bit, flag in enumerate(FLAGS) if flag in record.flags)
+def _start_worker(setup: Setup) -> _Worker:
+    mine, its = Pipe()
+    with _shared_file() as shared:
+        memory = mmap(shared.fileno(), Clocks.SIZE)
+        Clocks(memory).clear()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the worker)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(its.fileno()), str(shared.fileno())],
+            pass_fds=(its.fileno(), shared.fileno()),
+            env=_environment(setup),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+    its.close()
+    mine.send(setup)
+    return _Worker(process, mine, memory, errors)
+
+
+@contextmanager
+def _shared_file() -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(Clocks.SIZE)
+        yield file
+
+
+def _environment(setup: Setup) -> dict[str, str]:
+    """Return a worker's environment: this package on its path, and one thread on the CPU."""
+    package = str(Path(gelkit.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, *filter(None, sys.path)])}
+    if setup.hardware == "cpu":
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return environment
+
+
+def decoding_threads(hardware: str) -> int:
+    """Return how many threads of a worker decode: none where it computes on the same core."""
+    return 0 if hardware == "cpu" else min(os.cpu_count() or 1, MAX_DECODING_THREADS)
+
+
+def _available_bytes() -> float:
+    """Return the memory that new processes can use, by what Linux says; infinite if it does not."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    sizes = {name: size for name, _, size in (line.partition(":") for line in lines)}
+    return 1024 * float(sizes["MemAvailable"].split()[0])

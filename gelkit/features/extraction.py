@@ -4,41 +4,68 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import gelkit
 from gelkit.errors import GelkitError
-from gelkit.features.backbones import freeze, get_backbone
+from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
-from gelkit.features.devices import Device, open_device
+from gelkit.features.devices import require_hardware
 from gelkit.features.embeddings import Embeddings
-from gelkit.features.engines import Rendering, decoder_version, embed_locally
-from gelkit.features.planning import MissingEmbeddingsError, Plan, features_command, plan
+from gelkit.features.engines import (
+    DECODE_SECS,
+    choose_workers,
+    decoding_threads,
+    embed_in_workers,
+)
+from gelkit.features.planning import (
+    Identified,
+    MissingEmbeddingsError,
+    Plan,
+    features_command,
+    plan,
+)
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.shards import CacheError, Rows, concatenate
-from gelkit.features.weights import load_weights
+from gelkit.features.weights import find_weights
+from gelkit.features.workers import Rendering, Setup
 from gelkit.images.catalog import Catalog
 from gelkit.progress import Progress, silent
-
-DEFAULT_BATCH_SIZE = 16
 
 _PUBLISH_SECS = 60.0
 _PUBLISH_BYTES = 2**26
 
+_BATCH_SIZES = {"cpu": 8, "tpu": 64, "tpu-emulated": 16, "cuda": 64}
+"""What measured best on a core; on accelerators what their memory holds with ease."""
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """How much of the machine stage one uses; None lets it choose. Embeddings do not depend on it.
+
+    The fields are processes, views that one embeds at once, and the seconds that one image may
+    take to decode.
+    """
+
+    workers: int | None = None
+    batch_size: int | None = None
+    decode_secs: float = DECODE_SECS
+
 
 def extract(
-    catalog: Catalog,
+    catalog: Catalog | Identified,
     *,
     backbone: str = "resnet18",
     hardware: str = "cpu",
     cache: str | Path = "features",
     options: RecipeOptions | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    views: int = 1,
+    workforce: Workforce | None = None,
     progress: Progress = silent,
 ) -> Embeddings:
     """Return a catalog's embeddings, computing and keeping those that the cache lacks.
@@ -48,6 +75,7 @@ def extract(
 
     :param hardware: ``cpu``, ``tpu`` or ``cuda``.
     :param cache: the folder that holds the caches of all recipes.
+    :param views: how many views of each image to keep; those of view 0 are returned.
     :raises UsageError: an unknown backbone, hardware or option.
     :raises WeightsError: the weights cannot be had, or are not what they are called.
     :raises DeviceError: the hardware is not there.
@@ -59,37 +87,43 @@ def extract(
         hardware=hardware,
         cache=cache,
         options=options,
+        views=range(views),
         progress=progress,
     )
-    return carry_out(planned, options=options, batch_size=batch_size, progress=progress)
+    failures = carry_out(planned, options=options, workforce=workforce, progress=progress)
+    return _assemble(planned, failures, view=0)
 
 
 def carry_out(
     planned: Plan,
     *,
     options: RecipeOptions | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    workforce: Workforce | None = None,
     progress: Progress = silent,
-) -> Embeddings:
-    """Compute what a plan lacks, with the options it was made with; see :func:`extract`."""
-    new_failures: list[Failure] = []
-    if planned.tasks:
-        device, provenance = _prepare(planned, options or RecipeOptions(), batch_size)
-        new_failures = _compute(planned, device, provenance, batch_size, progress)
-    return _assemble(planned, new_failures)
+) -> tuple[Failure, ...]:
+    """Compute what a plan lacks, with the options it was made with; see :func:`extract`.
+
+    :returns: the images that have no embedding, those known before included.
+    """
+    if not planned.tasks:
+        return planned.failures
+    new = _compute(planned, options or RecipeOptions(), workforce or Workforce(), progress)
+    return (*planned.failures, *new)
 
 
 def load(
-    catalog: Catalog,
+    catalog: Catalog | Identified,
     *,
     backbone: str = "resnet18",
     hardware: str = "cpu",
     cache: str | Path = "features",
     options: RecipeOptions | None = None,
+    view: int = 0,
     progress: Progress = silent,
 ) -> Embeddings:
     """Return a catalog's embeddings from the cache alone.
 
+    :param view: 0 for the clean one; others if they were extracted.
     :raises MissingEmbeddingsError: some are not there; the message names the command.
     :raises UsageError: an unknown backbone, hardware or option.
     :raises CacheError: the cache is damaged or of another recipe.
@@ -100,64 +134,63 @@ def load(
         hardware=hardware,
         cache=cache,
         options=options,
+        views=(view,),
         progress=progress,
     )
     if planned.tasks:
         command = features_command([(backbone, hardware)], options or RecipeOptions())
+        command += f" --views {view + 1}" if view else ""
         raise MissingEmbeddingsError(
-            planned.cache.folder, len(planned.tasks), len(catalog), command
+            planned.cache.folder, len(planned.tasks), len(planned.catalog), command
         )
-    return _assemble(planned, [])
+    return _assemble(planned, planned.failures, view)
 
 
-def _prepare(
-    planned: Plan, options: RecipeOptions, batch_size: int
-) -> tuple[Device, Mapping[str, Any]]:
+def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup:
     recipe = planned.recipe
-    device = open_device(recipe.hardware)  # before the weights: it is the quicker to refuse
     row = get_backbone(recipe.backbone)
-    model, weights = load_weights(row, options.weights, options.weights_seed, options.weights_dir)
-    earlier = planned.cache.weights_sha256()
-    if earlier not in (None, weights):
-        raise CacheError(
-            f"Expected the weights file that made {planned.cache.folder} (SHA-256 {earlier}). "
-            f"Received: another with the same first digits ({weights}). One of the two is not "
-            "torchvision's: find out which, and delete it and what it made."
-        )
-    device.prepare(freeze(model, row), batch_size)
-    provenance = {
-        "gelkit": gelkit.__version__,
-        "device": device.name,
-        "versions": device.versions() | {"decoder": decoder_version()},
-        "weights_sha256": weights,
-        "batch_size": batch_size,
-        "host": platform.node(),
-    }
-    return device, provenance
+    require_hardware(recipe.hardware, recipe.kernel)  # before the weights: the quicker to refuse
+    if options.weights != "random":
+        find_weights(row, options.weights, options.weights_dir)  # once, not in every worker
+    return Setup(
+        backbone=row,
+        weights=options.weights,
+        weights_seed=options.weights_seed,
+        weights_dir=options.weights_dir,
+        hardware=recipe.hardware,
+        kernel=recipe.kernel,
+        precision=recipe.precision,
+        rendering=Rendering(
+            recipe.geometry, recipe.window, tuple(filter(None, recipe.augmentations.split(",")))
+        ),
+        batch_size=workforce.batch_size or _BATCH_SIZES[recipe.hardware],
+        decoding_threads=decoding_threads(recipe.hardware),
+        provenance={"gelkit": gelkit.__version__, "host": platform.node()},
+    )
 
 
 def _compute(
-    planned: Plan,
-    device: Device,
-    provenance: Mapping[str, Any],
-    batch_size: int,
-    progress: Progress,
+    planned: Plan, options: RecipeOptions, workforce: Workforce, progress: Progress
 ) -> list[Failure]:
     recipe, tasks = planned.recipe, planned.tasks
-    rendering = Rendering(recipe.geometry, recipe.window)
+    setup = _setup(planned, options, workforce)
+    workers = choose_workers(recipe.hardware, setup.backbone.parameters, workforce.workers)
     what = f"{recipe.backbone} on {recipe.hardware}"
     failures: list[Failure] = []
-    progress(what, 0, len(tasks))
     done = 0
-    with _publishing(planned.cache) as unpublished:
-        batches = embed_locally(tasks, device, rendering, batch_size, provenance)
-        for rows, failed in batches:
-            if rows is not None:
-                unpublished.add(rows)
-            failures += failed
-            done += len(failed) + (0 if rows is None else len(rows))
-            progress(what, done, len(tasks))
-    planned.cache.record_failures(failures)
+    progress(what, done, planned.num_views)
+    batches = embed_in_workers(tasks, setup, workers, decode_secs=workforce.decode_secs)
+    with closing(batches), _publishing(planned.cache) as unpublished:
+        for batch in batches:
+            failures += batch.failures
+            if batch.rows is not None:
+                unpublished.add(batch.rows)
+                done += len(batch.rows)
+            progress(what, done, planned.num_views)
+    failed = {failure.sha256 for failure in failures}
+    planned.cache.record_failures(
+        failures, resolved=[task.sha256 for task in tasks if task.sha256 not in failed]
+    )
     planned.cache.compact()
     return failures
 
@@ -169,8 +202,10 @@ class _Unpublished:
         self._cache = cache
         self._rows: list[Rows] = []
         self._since = time.monotonic()
+        self._weights = cache.weights_sha256()
 
     def add(self, rows: Rows) -> None:
+        self._require_weights(str(rows.provenance[0]["weights_sha256"]))
         self._rows.append(rows)
         size = sum(piece.columns["embedding"].nbytes for piece in self._rows)
         if size >= _PUBLISH_BYTES or time.monotonic() - self._since >= _PUBLISH_SECS:
@@ -181,6 +216,15 @@ class _Unpublished:
         self._since = time.monotonic()
         if rows:
             self._cache.publish(concatenate(rows))
+
+    def _require_weights(self, weights: str) -> None:
+        if self._weights not in (None, weights):
+            raise CacheError(
+                f"Expected the weights file that made {self._cache.folder} (SHA-256 "
+                f"{self._weights}). Received: another with the same first digits ({weights}). One "
+                "of the two is not torchvision's: find out which, and delete it and what it made."
+            )
+        self._weights = weights
 
 
 @contextmanager
@@ -193,20 +237,20 @@ def _publishing(cache: Cache) -> Iterator[_Unpublished]:
         unpublished.publish()
 
 
-def _assemble(planned: Plan, new_failures: Sequence[Failure]) -> Embeddings:
-    failed = {failure.sha256 for failure in (*planned.failures, *new_failures)}
+def _assemble(planned: Plan, failures: tuple[Failure, ...], view: int) -> Embeddings:
+    failed = {failure.sha256 for failure in failures}
     kept = [
         (image, sha256)
-        for image, sha256 in zip(planned.catalog.images, planned.sha256s, strict=True)
+        for image, sha256 in zip(planned.catalog.images, planned.identified.sha256s, strict=True)
         if sha256 is not None and sha256 not in failed
     ]
     if not kept:
         raise GelkitError(
             f"Expected at least one image that can be read. Received: {len(planned.catalog)} "
-            f"images that failed, the first with: {(*planned.failures, *new_failures)[0].error}"
+            f"images that failed, the first with: {failures[0].error}"
         )
     sha256s = tuple(sha256 for _, sha256 in kept)
-    rows = planned.cache.read(sha256s)
+    rows = planned.cache.read(sha256s, view)
     origins = {rows.provenance[i]["device"] for i in set(rows.columns["provenance"].tolist())}
     return Embeddings(
         values=rows.columns["embedding"],
@@ -215,5 +259,5 @@ def _assemble(planned: Plan, new_failures: Sequence[Failure]) -> Embeddings:
         recipe=planned.recipe,
         device="; ".join(sorted(origins)),
         extraction_secs=float(rows.columns["extraction_secs"].sum(dtype=np.float64)),
-        failures=(*planned.failures, *new_failures),
+        failures=failures,
     )

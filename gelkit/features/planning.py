@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from gelkit.errors import GelkitError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
-from gelkit.features.engines import Task, decoder_version
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
 from gelkit.features.weights import WeightsError, find_weights
+from gelkit.features.workers import Task, decoder_version
 from gelkit.images.catalog import Catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.progress import Progress, reported, silent
@@ -34,17 +34,31 @@ class MissingEmbeddingsError(GelkitError):
 
 
 @dataclass(frozen=True)
+class Identified:
+    """A catalog whose files are known by their bytes."""
+
+    catalog: Catalog
+    sha256s: tuple[str | None, ...]
+    """For each image of the catalog; None for a file that cannot be read."""
+    failures: tuple[Failure, ...]
+    """The files that cannot be read."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What stage one has to do, known before a backbone is touched."""
 
-    catalog: Catalog
+    identified: Identified
     cache: Cache
-    sha256s: tuple[str | None, ...]
-    """For each image of the catalog; None for a file that cannot be read."""
     tasks: tuple[Task, ...]
-    """The distinct images that are not in the cache."""
+    """The distinct images of which the cache lacks views, and which."""
     failures: tuple[Failure, ...]
     """Images that cannot be read, or are known to fail."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The images that embeddings are wanted of."""
+        return self.identified.catalog
 
     @property
     def recipe(self) -> Recipe:
@@ -52,28 +66,62 @@ class Plan:
         return self.cache.recipe
 
     @property
+    def num_views(self) -> int:
+        """How many views there are to embed."""
+        return sum(len(task.views) for task in self.tasks)
+
+    @property
     def bytes_to_write(self) -> int:
         """About what the new embeddings take on the disk."""
-        return len(self.tasks) * (4 * get_backbone(self.recipe.backbone).width + 300)
+        return self.num_views * (4 * get_backbone(self.recipe.backbone).width + 300)
 
     @property
     def seconds_to_compute(self) -> float:
-        """A rough guess: 60 GFLOP/s a core, 30 ms an image to decode; XLA compiles for 10 s."""
+        """A rough guess: 5 s to start, 10 with XLA, 100 GFLOP/s a core, 8 ms an image to decode."""
         operations = 2 * get_backbone(self.recipe.backbone).giga_operations
-        start = 10 if self.tasks and self.recipe.hardware.startswith("tpu") else 0
-        return start + len(self.tasks) * (operations / 60 + 0.03) / (os.cpu_count() or 1)
+        start = 10 if self.recipe.hardware.startswith("tpu") else 5
+        seconds = self.num_views * operations / 100 + len(self.tasks) * 0.008
+        return start + seconds / (os.cpu_count() or 1)
+
+
+def identify(
+    catalog: Catalog | Identified,
+    cache: str | Path = "features",
+    *,
+    verify: bool = False,
+    progress: Progress = silent,
+) -> Identified:
+    """Tell a catalog's images by the SHA-256 of their bytes; of known files without reading them.
+
+    :param verify: read every file, even those whose size, time and inode are as remembered.
+    """
+    if isinstance(catalog, Identified):
+        return catalog
+    fingerprints = Fingerprints(Path(cache) / _FINGERPRINTS_FILE, trust=not verify)
+    sha256s: list[str | None] = []
+    unreadable = []
+    for image in reported(catalog.images, "identify images", len(catalog), progress):
+        try:
+            sha256s.append(fingerprints.sha256(image.path))
+        except OSError as error:
+            sha256s.append(None)
+            reason = f"cannot be read: {error.strerror}"
+            unreadable.append(Failure(image.name, "", reason, retry=True))
+    fingerprints.save()
+    return Identified(catalog, tuple(sha256s), tuple(unreadable))
 
 
 def plan(
-    catalog: Catalog,
+    catalog: Catalog | Identified,
     *,
     backbone: str = "resnet18",
     hardware: str = "cpu",
     cache: str | Path = "features",
     options: RecipeOptions | None = None,
+    views: Collection[int] = (0,),
     progress: Progress = silent,
 ) -> Plan:
-    """Find out which images of a catalog stage one has yet to embed.
+    """Find out which views of a catalog's images stage one has yet to embed.
 
     Reads the bytes of images it does not know yet, to identify them. Imports no torch.
 
@@ -81,8 +129,8 @@ def plan(
     :raises CacheError: the cache is damaged or of another recipe.
     """
     opened = Cache(Path(cache), make_recipe(backbone, hardware, options))
-    sha256s, unreadable = _identify(catalog, Path(cache), progress)
-    done = {sha256 for sha256, view in opened.identities() if view == 0}
+    identified = identify(catalog, cache, progress=progress)
+    done = opened.identities()
     known = {
         sha256: failure
         for sha256, failure in opened.failures().items()
@@ -90,44 +138,38 @@ def plan(
     }
     tasks: dict[str, Task] = {}
     failed = []
-    for image, digest in zip(catalog.images, sha256s, strict=True):
-        if digest is None or digest in done:
+    for image, digest in zip(identified.catalog.images, identified.sha256s, strict=True):
+        missing = tuple(view for view in views if (digest, view) not in done)
+        if digest is None or not missing:
             continue
         if digest in known:
             failed.append(replace(known[digest], name=image.name))
         else:
-            tasks.setdefault(digest, Task(image.path, image.name, digest))
-    return Plan(catalog, opened, sha256s, tuple(tasks.values()), (*unreadable, *failed))
+            tasks.setdefault(digest, Task(image.path, image.name, digest, missing))
+    return Plan(identified, opened, tuple(tasks.values()), (*identified.failures, *failed))
 
 
 def choose_weights(
-    catalog: Catalog,
+    catalog: Catalog | Identified,
     pairs: Sequence[tuple[str, str]],
     *,
     cache: str | Path = "features",
     options: RecipeOptions | None = None,
-    download: bool = True,
 ) -> RecipeOptions:
     """Resolve the weights ``auto``, once for all (backbone, hardware) pairs of a run.
 
     What is cached completely wins, ``imagenet`` before ``random``; otherwise ``imagenet`` if it
     can be had for all of the backbones. Falling back to ``random`` is logged as a warning.
-
-    :param download: try to have the weights; if not, an incomplete cache is an error.
-    :raises MissingEmbeddingsError: neither is cached completely, and ``download`` is false.
     """
     options = options or RecipeOptions(weights="auto")
     if options.weights != "auto":
         return options
+    catalog = identify(catalog, cache)
     if _is_cached(catalog, pairs, cache, replace(options, weights="imagenet")):
         return replace(options, weights="imagenet")
     if _is_cached(catalog, pairs, cache, replace(options, weights="random")):
         logger.warning("weights auto: what is cached are embeddings of RANDOM weights; using them")
         return replace(options, weights="random")
-    if not download:
-        raise MissingEmbeddingsError(
-            Path(cache), len(catalog), len(catalog), features_command(pairs, options)
-        )
     return replace(options, weights=_weights_to_be_had(pairs, options))
 
 
@@ -143,15 +185,17 @@ def features_command(pairs: Sequence[tuple[str, str]], options: RecipeOptions) -
     words += [
         f"--{field.name.replace('_', '-')} {getattr(options, field.name)}"
         for field in fields(options)
-        if field.name != "emulate_tpu"
+        if field.name not in ("emulate_tpu", "augmentations")
         and getattr(options, field.name) != getattr(default, field.name)
     ]
+    if options.augmentations != default.augmentations:
+        words += [f"--augment {name}" for name in options.augmentations]
     words += ["--emulate-tpu"] if options.emulate_tpu and "tpu" in given["--hardware"] else []
     return " ".join(words)
 
 
 def _is_cached(
-    catalog: Catalog, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
+    catalog: Identified, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
 ) -> bool:
     return not any(
         plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).tasks
@@ -171,20 +215,3 @@ def _weights_to_be_had(pairs: Sequence[tuple[str, str]], options: RecipeOptions)
         )
         return "random"
     return "imagenet"
-
-
-def _identify(
-    catalog: Catalog, root: Path, progress: Progress
-) -> tuple[tuple[str | None, ...], list[Failure]]:
-    fingerprints = Fingerprints(root / _FINGERPRINTS_FILE)
-    sha256s: list[str | None] = []
-    unreadable = []
-    for image in reported(catalog.images, "identify images", len(catalog), progress):
-        try:
-            sha256s.append(fingerprints.sha256(image.path))
-        except OSError as error:
-            sha256s.append(None)
-            reason = f"cannot be read: {error.strerror}"
-            unreadable.append(Failure(image.name, "", reason, retry=True))
-    fingerprints.save()
-    return tuple(sha256s), unreadable

@@ -11,16 +11,26 @@ from typing import Any
 from gelkit.errors import UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.weights import WeightsIdentity, identify_weights
+from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
 from gelkit.images.formats import DECODE_VERSION
 from gelkit.images.views import VIEW_SIZE, VIEW_VERSION, require_view_options
 
-KERNELS = {
-    "cpu": "torch-eager",
-    "tpu": "torch-xla-highest",
-    "tpu-emulated": "torch-xla-highest",
-    "cuda": "torch-eager",
+HARDWARE = ("cpu", "tpu", "cuda")
+"""The hardware that can be asked for."""
+
+CPU_KERNELS = {
+    "torch": "torch itself, batch norm folded, channels last",
+    "openvino": "OpenVINO, from gelkit's extra 'fast'",
 }
-"""What computes the forward pass on each hardware; ``highest`` is XLA's product precision."""
+"""What can compute the forward pass on the CPU."""
+
+PRECISIONS = {
+    "float32": "32 bits throughout",
+    "bfloat16": "8 significant bits for weights and products",
+}
+
+_KERNEL_ELSEWHERE = {"tpu": "torch-xla-highest", "tpu-emulated": "torch-xla-highest"}
+"""``highest`` is XLA's precision of products; on CUDA it is ``torch``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,12 @@ class RecipeOptions:
     """A name of :data:`gelkit.images.views.GEOMETRIES`."""
     window: str = "percentile"
     """A name of :data:`gelkit.images.views.WINDOWS`."""
+    augmentations: tuple[str, ...] = DEFAULT_AUGMENTATIONS
+    """Names of :data:`gelkit.images.augmentations.AUGMENTATIONS`, for views other than view 0."""
+    precision: str = "float32"
+    """A name of :data:`PRECISIONS`."""
+    kernel: str = "torch"
+    """A name of :data:`CPU_KERNELS`: what computes on ``cpu``."""
     emulate_tpu: bool = False
     """Run ``tpu`` on XLA's CPU client."""
 
@@ -59,6 +75,8 @@ class Recipe:
     view_version: int
     geometry: str
     window: str
+    augmentations: str
+    """Names joined by commas, of what makes views other than view 0."""
     polarity: str
     decode_version: int
     precision: str
@@ -112,11 +130,16 @@ def make_recipe(backbone: str, hardware: str, options: RecipeOptions | None = No
     """
     options = options or RecipeOptions()
     require_view_options(options.geometry, options.window)
+    for kind, given, known in (
+        ("hardware", hardware, HARDWARE),
+        ("precision", options.precision, PRECISIONS),
+        ("kernel", options.kernel, CPU_KERNELS),
+    ):
+        if given not in known:
+            raise UsageError(f"Expected the {kind} {' or '.join(known)}. Received: {given!r}.")
     row = get_backbone(backbone)
     weights = identify_weights(row, options.weights, options.weights_seed)
     resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
-    if resolved not in KERNELS:
-        raise UsageError(f"Expected the hardware cpu, tpu or cuda. Received: {hardware!r}.")
     return _recipe(row.name, row.last_layer, weights, options, resolved)
 
 
@@ -134,9 +157,10 @@ def _recipe(
         view_version=VIEW_VERSION,
         geometry=options.geometry,
         window=options.window,
+        augmentations=",".join(require_augmentations(options.augmentations)),
         polarity="keep",
         decode_version=DECODE_VERSION,
-        precision="float32",
-        kernel=KERNELS[hardware],
+        precision=options.precision,
+        kernel=options.kernel if hardware == "cpu" else _KERNEL_ELSEWHERE.get(hardware, "torch"),
         hardware=hardware,
     )

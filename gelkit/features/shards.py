@@ -45,12 +45,12 @@ COLUMNS = {
 """The datasets of a shard and their types, one entry for each row; little-endian on disk."""
 
 _WIDE_COLUMNS = ("embedding", "intensity")
-_RECORDS = "provenance_records"
-_CHECKSUMS = "row_crc32"
+RECORDS = "provenance_records"
+CHECKSUMS = "row_crc32"
 _NAME_DIGITS = 12
 _CHUNK_BYTES = 2**20
 
-_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 """What h5py raises, by experience, on damaged files."""
 
 Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -123,11 +123,28 @@ def encode(rows: Rows, recipe: Recipe) -> bytes:
         file.attrs["intensity_names"] = json.dumps(INTENSITY_STATISTICS)
         for name, column in rows.columns.items():
             _write(file, name, column.astype(np.dtype(COLUMNS[name]).newbyteorder("<")))
-        _write(file, _RECORDS, np.array([json.dumps(record) for record in rows.provenance], "S"))
-        _write(file, _CHECKSUMS, row_checksums(rows).astype("<u4"))
+        _write(file, RECORDS, np.array([json.dumps(record) for record in rows.provenance], "S"))
+        _write(file, CHECKSUMS, row_checksums(rows).astype("<u4"))
     data = buffer.getvalue()
     decode(data, recipe, "the shard in memory")
     return data
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file of a cache.
+
+    :raises FileNotFoundError: it is gone; perhaps it was compacted.
+    :raises CacheError: the disk refused.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CacheError(
+            f"Expected to read {path}. Received: {error.strerror}. Check the disk and the file's "
+            "permissions, or give another --cache."
+        ) from error
 
 
 def read(path: Path, recipe: Recipe) -> Rows:
@@ -137,6 +154,14 @@ def read(path: Path, recipe: Recipe) -> Rows:
     :raises CacheError: it is damaged, or of another recipe or schema.
     """
     return decode(_verified_bytes(path), recipe, str(path))
+
+
+def read_any(path: Path) -> tuple[Recipe, Rows]:
+    """Read a shard whole and verify it, whatever recipe it says it is of; errors as above."""
+    data = _verified_bytes(path)
+    with h5py.File(io.BytesIO(data), "r") as file:
+        recipe = Recipe.from_json(file.attrs["recipe"])
+    return recipe, decode(data, recipe, str(path))
 
 
 def read_identities(path: Path, recipe: Recipe) -> list[tuple[str, int]]:
@@ -150,7 +175,7 @@ def decode(data: bytes, recipe: Recipe, name: str) -> Rows:
     """Read a shard's bytes and verify its rows; errors as of :func:`read`."""
     with _Opened(data, recipe, name) as shard:
         columns = {column: shard.column(column) for column in COLUMNS}
-        records = tuple(json.loads(record) for record in shard.column(_RECORDS))
+        records = tuple(json.loads(record) for record in shard.column(RECORDS))
         rows = Rows(columns, records)
         shard.require(len({len(column) for column in columns.values()}) == 1, "one length")
         shard.require(len(rows) > 0, "at least one row")
@@ -188,7 +213,7 @@ class _Opened:
     def __enter__(self) -> _Opened:
         try:
             self._file = h5py.File(io.BytesIO(self._data), "r")
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise _damaged(self._name, str(error)) from error
         try:
             self._require_recipe()
@@ -199,7 +224,7 @@ class _Opened:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._file.close()
-        if isinstance(error, _DAMAGE):
+        if isinstance(error, DAMAGE):
             raise _damaged(self._name, str(error)) from error
 
     def attribute(self, name: str) -> object:
@@ -244,7 +269,7 @@ def _verified_bytes(path: Path) -> bytes:
 
     A flipped bit in the right place sends HDF5 into an endless loop, or past its buffers.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     digits = path.stem.rpartition("-")[2]
     if len(digits) != _NAME_DIGITS or not hashlib.sha256(data).hexdigest().startswith(digits):
         raise _damaged(str(path), "its bytes are not those its name was made from")
@@ -254,7 +279,8 @@ def _verified_bytes(path: Path) -> bytes:
 def _damaged(name: str, reason: str) -> CacheError:
     return CacheError(
         f"Expected {name} to be a whole shard. Received: a damaged one ({reason}). "
-        "Delete it and run `gelkit features` again: only its rows are computed again."
+        "Run `gelkit cache verify --repair`, which keeps its rows that are whole, and then `gelkit "
+        "features`, which computes the others again."
     )
 
 

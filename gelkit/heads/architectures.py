@@ -96,9 +96,9 @@ def build_compiled(
     learning_rate: float = LEARNING_RATE,
 ) -> keras.Model:
     """Do what :func:`build_head` does, with an array of embeddings (images x width)."""
-    for kind, name, table in (("head", head, HEADS), ("optimizer", optimizer, OPTIMIZERS)):
+    for kind, name, table in (("a head", head, HEADS), ("an optimizer", optimizer, OPTIMIZERS)):
         if name not in table:
-            raise UsageError(f"Expected a {kind}: {', '.join(table)}. Received: {name!r}.")
+            raise UsageError(f"Expected {kind}: {', '.join(table)}. Received: {name!r}.")
     keras = load_keras()
     width = values.shape[1]
     inputs = keras.Input((width,), name="embedding")

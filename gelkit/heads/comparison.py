@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -19,17 +20,18 @@ import gelkit
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import load
-from gelkit.features.planning import MissingEmbeddingsError, choose_weights, features_command
+from gelkit.features.planning import MissingEmbeddingsError, features_command, plan
 from gelkit.features.recipe import RecipeOptions
-from gelkit.files import write_atomically
 from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.metrics import score_out_of_fold
+from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, write_results
 from gelkit.heads.saved import (
     SavedHead,
-    head_path,
+    is_whole,
     read_probabilities,
     read_record,
+    recorded_names,
     write_head,
 )
 from gelkit.heads.splits import Folds, group_images, make_splits, splits_fingerprint
@@ -83,16 +85,18 @@ def compare(
     """Cross-validate configurations on cached embeddings, and fit their final heads on all images.
 
     Images marked ``test`` take no part. Configurations without cached embeddings are left out and
-    logged as a warning with the command that makes them.
+    logged as a warning with the command that makes them. The weights ``auto`` are ``imagenet`` if
+    any configuration is cached with them, else ``random``.
 
     :param out: a folder for the heads, results.csv and predictions.csv; what is there already and
-        would come out the same is not trained again. None keeps nothing.
+        would come out the same is not trained again. Other heads there that can be compared stay
+        in the results, the rest is left out and logged as a warning. None keeps nothing.
     :param configurations: default: the 24, and what was added to the tables.
     :param workers: processes of one thread each; 1 trains in this process.
     :returns: the results, a row for each configuration; columns as of
         :data:`gelkit.heads.results.COLUMNS`.
     :raises UsageError: fewer than two classes, too few images for the folds, equal bytes under two
-        labels.
+        labels, or a training that diverged; heads that were finished are kept.
     :raises MissingEmbeddingsError: no configuration has cached embeddings.
     """
     chosen = tuple(choose_configurations() if configurations is None else configurations)
@@ -136,8 +140,7 @@ def _load_dataset(
     settings: Settings,
 ) -> _Dataset:
     pairs = list(dict.fromkeys((c.backbone, c.hardware) for c in configurations))
-    options = choose_weights(catalog, pairs, cache=cache, options=options, download=False)
-    embeddings = _load_available(catalog, pairs, cache, options)
+    options, embeddings = _load_available(catalog, pairs, cache, options)
     first = next(iter(embeddings.values()))
     warn_of_failures(first)
     for pair, other in embeddings.items():
@@ -162,18 +165,40 @@ def _load_dataset(
 
 def _load_available(
     catalog: Catalog, pairs: Sequence[tuple[str, str]], cache: Path, options: RecipeOptions
+) -> tuple[RecipeOptions, Mapping[tuple[str, str], Embeddings]]:
+    """Load what is cached completely, with the first of the weights that any pair is cached with.
+
+    :returns: the options with those weights, and the embeddings by pair.
+    """
+    weights = ("imagenet", "random") if options.weights == "auto" else (options.weights,)
+    for chosen in (replace(options, weights=name) for name in weights):
+        available = _load_cached(catalog, pairs, cache, chosen)
+        if available:
+            if chosen.weights != weights[0]:
+                logger.warning("weights auto: only embeddings of RANDOM weights are cached")
+            _warn_of_missing([pair for pair in pairs if pair not in available], chosen)
+            return chosen, available
+    backbone, hardware = pairs[0]
+    first = replace(options, weights=weights[0])
+    planned = plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=first)
+    raise MissingEmbeddingsError(
+        planned.cache.folder, len(planned.tasks), len(catalog), features_command(pairs, options)
+    )
+
+
+def _load_cached(
+    catalog: Catalog, pairs: Sequence[tuple[str, str]], cache: Path, options: RecipeOptions
 ) -> dict[tuple[str, str], Embeddings]:
-    available: dict[tuple[str, str], Embeddings] = {}
-    missing: dict[tuple[str, str], MissingEmbeddingsError] = {}
-    for pair in pairs:
-        try:
-            available[pair] = load(
-                catalog, backbone=pair[0], hardware=pair[1], cache=cache, options=options
+    cached: dict[tuple[str, str], Embeddings] = {}
+    for backbone, hardware in pairs:
+        with suppress(MissingEmbeddingsError):
+            cached[backbone, hardware] = load(
+                catalog, backbone=backbone, hardware=hardware, cache=cache, options=options
             )
-        except MissingEmbeddingsError as error:
-            missing[pair] = error
-    if not available:
-        raise next(iter(missing.values()))
+    return cached
+
+
+def _warn_of_missing(missing: Sequence[tuple[str, str]], options: RecipeOptions) -> None:
     for hardware in dict.fromkeys(hardware for _, hardware in missing):
         absent = [pair for pair in missing if pair[1] == hardware]
         logger.warning(
@@ -182,7 +207,6 @@ def _load_available(
             hardware,
             features_command(absent, options),
         )
-    return available
 
 
 def _keep_test_set(test: Catalog, out: Path) -> None:
@@ -225,7 +249,7 @@ def _is_kept(out: Path, configuration: Configuration, dataset: _Dataset) -> bool
     return (
         saved is not None
         and saved.fingerprint == _fingerprint(configuration, dataset)
-        and head_path(out, configuration).is_file()
+        and is_whole(out, saved)
     )
 
 
@@ -249,6 +273,7 @@ def _fingerprint(configuration: Configuration, dataset: _Dataset) -> str:
     decisive = {
         "configuration": asdict(configuration),
         "settings": asdict(dataset.settings),
+        "options": asdict(_decisive(dataset.options)),
         "embeddings": embeddings.fingerprint,
         "labels": embeddings.labels,
         "splits": dataset.splits_fingerprint,
@@ -256,6 +281,11 @@ def _fingerprint(configuration: Configuration, dataset: _Dataset) -> str:
         "gelkit": gelkit.__version__,
     }
     return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _decisive(options: RecipeOptions) -> RecipeOptions:
+    """Return options without those that may differ within one table of results."""
+    return replace(options, emulate_tpu=False, weights_dir=None)
 
 
 def _record(configuration: Configuration, dataset: _Dataset, trained: Trained) -> SavedHead:
@@ -302,44 +332,62 @@ def _row(configuration: Configuration, dataset: _Dataset, trained: Trained) -> d
 
 
 def _collect(dataset: _Dataset, out: Path) -> pd.DataFrame:
-    """Write results.csv and predictions.csv of all heads in ``out`` made on the same splits."""
-    saved = [
-        record
-        for configuration in choose_configurations(hardware=())
-        for record in [read_record(out, configuration)]
-        if record is not None
-        and record.settings == dataset.settings
-        and record.row["splits_fingerprint"] == dataset.splits_fingerprint
-        and record.row["dataset_fingerprint"] == dataset.fingerprint
-    ]
-    results = make_results([record.row for record in saved])
+    """Write results.csv and predictions.csv of all heads in ``out`` that can be compared."""
+    comparable = _comparable_heads(dataset, out)
+    results = make_results([saved.row for saved in comparable])
     write_results(results, out / RESULTS_FILE)
-    predictions = pd.concat(
-        [
-            _predictions(record, dataset, read_probabilities(out, record.configuration))
-            for record in saved
-        ]
-    )
-    write_atomically(out / PREDICTIONS_FILE, predictions.to_csv(index=False).encode())
+    predictions = [
+        _predictions(saved, dataset, read_probabilities(out, saved.configuration))
+        for saved in comparable
+    ]
+    write_predictions(predictions, out / PREDICTIONS_FILE)
     return results
+
+
+def _comparable_heads(dataset: _Dataset, out: Path) -> list[SavedHead]:
+    """Read the heads in ``out`` that are comparable; log which are not, and why."""
+    configurations = {c.name: c for c in choose_configurations(hardware=())}
+    recorded = recorded_names(out)
+    heads = {name: read_record(out, c) for name, c in configurations.items() if name in recorded}
+    obstacles = {name: _obstacle(saved, dataset, out) for name, saved in heads.items()}
+    left_out = dict.fromkeys(sorted(recorded - set(heads)), "in none of the tables")
+    left_out |= {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
+    if left_out:
+        logger.warning(
+            "left out of %s: %s. Train them again by naming them, or keep them in another folder",
+            out / RESULTS_FILE,
+            "; ".join(f"{name} ({obstacle})" for name, obstacle in left_out.items()),
+        )
+    return [saved for name, saved in heads.items() if saved is not None and name not in left_out]
+
+
+def _obstacle(saved: SavedHead | None, dataset: _Dataset, out: Path) -> str | None:
+    """Say what keeps a head out of one table with the others, if anything does."""
+    if saved is None:
+        return "record damaged or of another version"
+    obstacles = {
+        "other images": saved.row.get("dataset_fingerprint") != dataset.fingerprint,
+        "other splits": saved.row.get("splits_fingerprint") != dataset.splits_fingerprint,
+        "other settings": saved.settings != dataset.settings,
+        "other recipe options": _decisive(saved.options) != _decisive(dataset.options),
+        "files lost or damaged": not is_whole(out, saved),
+    }
+    return next((obstacle for obstacle, holds in obstacles.items() if holds), None)
 
 
 def _predictions(
     saved: SavedHead, dataset: _Dataset, probabilities: npt.NDArray[np.float32]
-) -> pd.DataFrame:
+) -> Columns:
     """Return out-of-fold predictions, a row for each repeat and image."""
     embeddings, repeats = dataset.any, len(dataset.splits)
     predicted = probabilities.reshape(-1, len(saved.classes))
-    columns = {
-        "model_id": saved.configuration.model_id,
+    return {
+        "model_id": [saved.configuration.model_id] * len(predicted),
         "repeat": np.repeat(np.arange(repeats), len(embeddings)),
         "fold": dataset.splits.ravel(),
         "image": embeddings.names * repeats,
         "sha256": embeddings.sha256s * repeats,
         "group": np.tile(dataset.groups, repeats),
         "label": embeddings.labels * repeats,
-        "predicted": np.array(saved.classes)[predicted.argmax(axis=1)],
+        **predicted_columns(saved.classes, predicted),
     }
-    for number, name in enumerate(saved.classes):
-        columns[f"probability_{name}"] = predicted[:, number]
-    return pd.DataFrame(columns)

@@ -7,7 +7,7 @@ from itertools import product
 
 from gelkit.errors import UsageError
 from gelkit.features.backbones import BACKBONES
-from gelkit.features.recipe import KERNELS
+from gelkit.features.recipe import HARDWARE
 from gelkit.heads.architectures import HEADS, OPTIMIZERS
 
 HARDWARE_TYPES = ("cpu", "tpu")
@@ -15,10 +15,13 @@ HARDWARE_TYPES = ("cpu", "tpu")
 
 _NUMBERED = tuple(
     product(
-        ("cpu", "tpu"), ("resnet18", "vgg16", "mobilenet-v3"), ("single", "multi"), ("adam", "sgd")
+        ("cpu", "tpu", "cuda"),
+        ("resnet18", "vgg16", "mobilenet-v3"),
+        ("single", "multi"),
+        ("adam", "sgd"),
     )
 )
-"""The 24 whose ids never change, hardware outermost: id 1 is the first."""
+"""Those whose ids never change, hardware outermost: the 24 from 1 on, cuda's from 25 to 36."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,8 @@ class Configuration:
 
 
 def all_configurations() -> tuple[Configuration, ...]:
-    """Return all combinations of the tables' rows: the 24, and from 25 on what was added."""
-    hardware = tuple(name for name in KERNELS if name != "tpu-emulated")
-    everything = product(hardware, BACKBONES, HEADS, OPTIMIZERS)
+    """Return all combinations of the tables' rows: 24, cuda's, from 37 on what was added."""
+    everything = product(HARDWARE, BACKBONES, HEADS, OPTIMIZERS)
     added = tuple(combination for combination in everything if combination not in _NUMBERED)
     return tuple(
         Configuration(model_id, *combination)
@@ -60,7 +62,7 @@ def choose_configurations(
     :raises UsageError: a name is in no table.
     """
     axes = {
-        "hardware": (hardware, tuple(name for name in KERNELS if name != "tpu-emulated")),
+        "hardware": (hardware, HARDWARE),
         "backbone": (backbones, tuple(BACKBONES)),
         "head": (heads, tuple(HEADS)),
         "optimizer": (optimizers, tuple(OPTIMIZERS)),
@@ -68,7 +70,10 @@ def choose_configurations(
     for axis, (chosen, known) in axes.items():
         unknown = [name for name in chosen if name not in known]
         if unknown:
-            raise UsageError(f"Expected a {axis}: {', '.join(known)}. Received: {unknown[0]!r}.")
+            article = "an" if axis[0] in "aeiou" else "a"
+            raise UsageError(
+                f"Expected {article} {axis}: {', '.join(known)}. Received: {unknown[0]!r}."
+            )
     return tuple(
         configuration
         for configuration in all_configurations()

@@ -13,15 +13,15 @@ import pandas as pd
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import extract
-from gelkit.files import write_atomically
 from gelkit.heads.comparison import (
     RESULTS_FILE,
     TEST_MANIFEST,
     dataset_fingerprint,
     warn_of_failures,
 )
-from gelkit.heads.configurations import choose_configurations
+from gelkit.heads.configurations import Configuration
 from gelkit.heads.metrics import score
+from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, read_results, write_results
 from gelkit.heads.saved import SavedHead, head_path, read_record, write_record
 from gelkit.heads.training import load_head, predict
@@ -73,23 +73,29 @@ def evaluate(
         write_record(folder, saved)
     results = make_results([saved.row for saved in updated])
     write_results(results, folder / RESULTS_FILE)
-    text = pd.concat(predictions).to_csv(index=False)
-    write_atomically(folder / TEST_PREDICTIONS_FILE, text.encode())
+    write_predictions(predictions, folder / TEST_PREDICTIONS_FILE)
     return results
 
 
 def _saved_heads(out: Path) -> list[SavedHead]:
-    """Read the records of the heads that results.csv has rows of."""
-    ids = set(read_results(out / RESULTS_FILE)["model_id"])
-    wanted = [c for c in choose_configurations(hardware=()) if c.model_id in ids]
+    """Read the records of the heads that results.csv has rows of, in a table or not."""
+    wanted = _configurations(read_results(out / RESULTS_FILE))
     records = [(configuration, read_record(out, configuration)) for configuration in wanted]
     lost = [configuration.name for configuration, record in records if record is None]
-    if lost or len(wanted) != len(ids):
+    if lost:
         raise GelkitError(
             f"Expected a saved head for each row of {out / RESULTS_FILE}. Received: none for "
-            f"{', '.join(lost) or 'some'}. Train them again with: gelkit heads DATA"
+            f"{', '.join(lost)}. Train them again with: gelkit heads DATA"
         )
     return [record for _, record in records if record is not None]
+
+
+def _configurations(results: pd.DataFrame) -> list[Configuration]:
+    names = ["hardware_type", "pretrained_model", "classifier_head", "opt_alg"]
+    return [
+        Configuration(int(model_id), *parts)
+        for model_id, parts in zip(results["model_id"], results[names].to_numpy(), strict=True)
+    ]
 
 
 def _test_embeddings(
@@ -147,14 +153,11 @@ def _test_columns(
 
 def _predictions(
     saved: SavedHead, embeddings: Embeddings, probabilities: npt.NDArray[np.float32]
-) -> pd.DataFrame:
-    columns: dict[str, Any] = {
-        "model_id": saved.configuration.model_id,
+) -> Columns:
+    return {
+        "model_id": [saved.configuration.model_id] * len(embeddings),
         "image": embeddings.names,
         "sha256": embeddings.sha256s,
         "label": embeddings.labels,
-        "predicted": np.array(saved.classes)[probabilities.argmax(axis=1)],
+        **predicted_columns(saved.classes, probabilities),
     }
-    for number, name in enumerate(saved.classes):
-        columns[f"probability_{name}"] = probabilities[:, number]
-    return pd.DataFrame(columns)

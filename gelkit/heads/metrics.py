@@ -15,8 +15,10 @@ Probabilities = npt.NDArray[np.floating]
 class Scores:
     """Metrics of one set of predictions; of several repeats, their means.
 
-    All are fractions. Precision, recall and F1 are unweighted means over the classes (macro), a
-    class that is never predicted counting as precision 0.
+    All are fractions. Precision, recall and F1 are unweighted means (macro) over the classes that
+    are among the targets or were predicted; one that was never predicted counts as precision 0, one
+    that is not among the targets as recall 0. Balanced accuracy is the mean recall of the classes
+    that are among the targets.
     """
 
     accuracy: float
@@ -82,7 +84,7 @@ def _score_repeat(
     labels = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        targets, predicted, labels=labels, average="macro", zero_division=0
+        targets, predicted, average="macro", zero_division=0
     )
     confusion = metrics.confusion_matrix(targets, predicted, labels=labels)
     present = confusion.sum(axis=1) > 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gelkit.heads.configurations import Configuration
 from gelkit.heads.training import Settings
 
 _FOLDER = "heads"
+_BESIDE_THE_RECORD = (".keras", ".npy")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class SavedHead:
     """The images that the head was trained on."""
     row: dict[str, Any]
     """Its row of results.csv."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of its other files, by their ending, as :func:`write_head` wrote them."""
 
     def with_columns(self, columns: dict[str, Any]) -> SavedHead:
         """Return the record with some columns of its result row filled."""
@@ -56,16 +61,35 @@ def write_head(
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.save(buffer, probabilities, allow_pickle=False)
+    contents = dict(zip(_BESIDE_THE_RECORD, (head, buffer.getvalue()), strict=True))
     path.with_suffix(".json").unlink(missing_ok=True)  # an old record must not speak for a new head
-    write_atomically(path, head)
-    write_atomically(path.with_suffix(".npy"), buffer.getvalue())
-    write_record(out, saved)
+    for ending, content in contents.items():
+        write_atomically(path.with_suffix(ending), content)
+    digests = {ending: sha256(content).hexdigest() for ending, content in contents.items()}
+    write_record(out, replace(saved, digests=digests))
 
 
 def write_record(out: Path, saved: SavedHead) -> None:
     """Write the record alone."""
     path = head_path(out, saved.configuration).with_suffix(".json")
     write_atomically(path, json.dumps(asdict(saved), indent=1, default=str).encode())
+
+
+def is_whole(out: Path, saved: SavedHead) -> bool:
+    """Tell whether a head's files are there, and are what was written with its record."""
+    path = head_path(out, saved.configuration)
+    try:
+        return saved.digests == {
+            ending: sha256(path.with_suffix(ending).read_bytes()).hexdigest()
+            for ending in _BESIDE_THE_RECORD
+        }
+    except OSError:
+        return False
+
+
+def recorded_names(out: Path) -> set[str]:
+    """Return the names of all configurations that have a record, readable or not."""
+    return {path.stem for path in (out / _FOLDER).glob("*.json")}
 
 
 def read_record(out: Path, configuration: Configuration) -> SavedHead | None:
@@ -85,16 +109,21 @@ def read_probabilities(out: Path, configuration: Configuration) -> npt.NDArray[n
 
 
 def _from_json(values: dict[str, Any]) -> SavedHead:
-    directory = values["options"].pop("weights_dir")
     return SavedHead(
         configuration=Configuration(**values["configuration"]),
         classes=tuple(values["classes"]),
         recipe=Recipe(**values["recipe"]),
-        options=RecipeOptions(
-            **values["options"], weights_dir=None if directory is None else Path(directory)
-        ),
+        options=_options(dict(values["options"])),
         settings=Settings(**values["settings"]),
         fingerprint=values["fingerprint"],
         sha256s=tuple(values["sha256s"]),
-        row=values["row"],
+        row=dict(values["row"]),
+        digests=dict(values["digests"]),
     )
+
+
+def _options(values: dict[str, Any]) -> RecipeOptions:
+    """Give back the types that JSON has not."""
+    directory = values["weights_dir"]
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return RecipeOptions(**values | {"weights_dir": None if directory is None else Path(directory)})

@@ -43,14 +43,28 @@ def make_splits(
 ) -> Folds:
     """Split images for repeated cross-validation, stratified by class, groups kept together.
 
-    :raises UsageError: a class has fewer groups than there are folds.
+    :raises UsageError: a class has fewer groups than there are folds, or the seed is out of range.
     """
     if folds < 2 or repeats < 1:
         raise UsageError(
             f"Expected at least 2 folds and 1 repeat. Received: {folds} and {repeats}."
         )
     _require_enough(targets, groups, classes, folds)
-    return np.stack([_split_once(targets, groups, folds, seed + r) for r in range(repeats)])
+    seeds = [derived_seed(seed, repeat) for repeat in range(repeats)]
+    return np.stack([_split_once(targets, groups, folds, its_seed) for its_seed in seeds])
+
+
+def derived_seed(seed: int, *place: int) -> int:
+    """Return a seed of its own, 0 to 2**32 - 1, for each place that one seed is used in.
+
+    Neighbouring seeds share none, as they would if places were added to them.
+
+    :param place: such as the repeat, or the repeat and the fold.
+    :raises UsageError: the seed is out of range.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"Expected a seed from 0 to {2**32 - 1}. Received: {seed}.")
+    return int(np.random.SeedSequence(seed, spawn_key=place).generate_state(1)[0])
 
 
 def splits_fingerprint(splits: Folds, names: Iterable[str]) -> str:

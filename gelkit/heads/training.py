@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gelkit.errors import GelkitError
+from gelkit.errors import GelkitError, UsageError
 from gelkit.heads.architectures import LEARNING_RATE, build_compiled, load_keras
-from gelkit.heads.splits import Folds
+from gelkit.heads.splits import Folds, derived_seed
 
 if TYPE_CHECKING:
     import keras
@@ -73,7 +73,11 @@ class Trained:
 def train(job: Job) -> Trained:
     """Cross-validate a configuration, then fit its final head on all images.
 
-    The same job gives the same result; the global random state is left as it was.
+    The same job gives the same result. The global random state of Python, NumPy and torch is left
+    as it was; Keras' own global seed generator is not, since Keras has no public way to read it: it
+    starts anew.
+
+    :raises UsageError: the training diverged, or the seed is out of range.
     """
     with _random_state_kept():
         started = time.perf_counter()
@@ -81,7 +85,7 @@ def train(job: Job) -> Trained:
         everything = np.arange(len(job.targets))
         head = _fit(job, everything, seed=job.settings.seed)
         trained_at = time.perf_counter()
-        predict(head, job.values)
+        _require_finite(job, predict(head, job.values))
         predicted_at = time.perf_counter()
     return Trained(
         probabilities=probabilities,
@@ -96,6 +100,7 @@ def train_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trained]
 
     :param workers: processes of one thread each; 1 trains in this process.
     :raises GelkitError: a worker died, out of memory perhaps.
+    :raises UsageError: the training of a job diverged.
     """
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
@@ -131,16 +136,17 @@ def predict(head: keras.Model, values: npt.NDArray[np.float32]) -> npt.NDArray[n
 
 
 def load_head(path: Path) -> keras.Model:
-    """Load a saved head.
+    """Load a saved head. Code inside the file, such as a Lambda layer's, is refused, never run.
 
-    :raises GelkitError: there is none, or it cannot be read.
+    :raises GelkitError: there is none, it is damaged, or it holds what Keras does not know.
     """
+    keras = load_keras()
     try:
-        return load_keras().saving.load_model(path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return keras.saving.load_model(path, safe_mode=True)
+    except Exception as error:  # a damaged file can fail anywhere in zipfile, JSON, HDF5 and Keras
         raise GelkitError(
-            f"Expected a head saved by gelkit. Received: {path}, {error}. "
-            "Train it again with: gelkit heads DATA"
+            f"Expected a head saved by gelkit. Received: {path}, {error}. If it has layers of your "
+            "own, import their module first; otherwise train it again with: gelkit heads DATA"
         ) from error
 
 
@@ -149,11 +155,21 @@ def _cross_validate(job: Job) -> npt.NDArray[np.float32]:
     probabilities = np.zeros((repeats, count, job.num_classes), dtype=np.float32)
     for repeat, folds in enumerate(job.splits):
         for fold in np.unique(folds):
-            seed = job.settings.seed + 1000 * (repeat + 1) + int(fold)
+            seed = derived_seed(job.settings.seed, repeat, int(fold))
             head = _fit(job, np.flatnonzero(folds != fold), seed)
             held_out = np.flatnonzero(folds == fold)
             probabilities[repeat, held_out] = predict(head, job.values[held_out])
+            _require_finite(job, probabilities[repeat, held_out])
     return probabilities
+
+
+def _require_finite(job: Job, probabilities: npt.NDArray[np.float32]) -> None:
+    if not np.isfinite(probabilities).all():
+        raise UsageError(
+            f"Expected {job.name} to give probabilities. Received: NaN, since its training "
+            f"diverged. Use a --learning-rate below {job.settings.learning_rate:g}, or leave this "
+            "configuration out; heads that were finished are kept."
+        )
 
 
 def _fit(job: Job, index: npt.NDArray[np.intp], seed: int) -> keras.Model:

@@ -108,14 +108,17 @@ def require_classes(catalog: Catalog) -> None:
 
 
 def write_manifest(catalog: Catalog, path: Path) -> None:
-    """Write a catalog as a CSV manifest with absolute paths, for ``allow_outside``."""
+    """Write a catalog as a CSV manifest with absolute paths, for ``allow_outside``.
+
+    File names that are no UTF-8 keep their bytes, and are read back by :func:`read_catalog`.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(MANIFEST_COLUMNS)
     for image in catalog.images:
         where = image.path.resolve()
         writer.writerow([where, image.label, image.group, image.source, image.split])
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode(errors="surrogateescape"))
 
 
 def _read_piece(path: Path, allow_outside: bool) -> Catalog:
@@ -167,7 +170,7 @@ def _folder_name(folder: Path) -> str:
 
 
 def _read_manifest(path: Path, allow_outside: bool) -> Catalog:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         columns = tuple(reader.fieldnames or ())
         _require_columns(path, columns)

@@ -1,7 +1,8 @@
-"""Views: what a backbone is shown of an image. View 0 is the clean one."""
+"""Views: what a backbone is shown of an image. View 0 is the clean one, others are augmented."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -9,6 +10,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from gelkit.errors import UsageError
+from gelkit.images.augmentations import (
+    AUGMENTATIONS,
+    DEFAULT_AUGMENTATIONS,
+    WHOLE_IMAGE,
+    Parameters,
+    border_grey,
+    draw_parameters,
+)
 from gelkit.images.formats import DecodedImage, Pixels
 
 View: TypeAlias = "npt.NDArray[np.uint8]"
@@ -28,6 +37,9 @@ WINDOWS = {
     "full": "the full range of the file's type",
 }
 
+_Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels, which need not be whole."""
+
 _WINDOW_PERCENTILES = (0.1, 99.9)
 
 
@@ -46,10 +58,49 @@ def render(image: DecodedImage, geometry: str = "stretch", window: str = "percen
 
     :returns: uint8 grey of shape (224, 224), 0 the window's lower end and 255 its upper.
     """
-    windowed = image.pixels if window == "full" else _windowed(image.pixels)
-    if geometry == "stretch":
-        return _resized(windowed, VIEW_SIZE, VIEW_SIZE)
-    return _padded(windowed)
+    return _shown(_picture(image, window), WHOLE_IMAGE, geometry)
+
+
+def render_views(
+    image: DecodedImage,
+    numbers: Iterable[int],
+    sha256: str,
+    geometry: str = "stretch",
+    window: str = "percentile",
+    augmentations: Iterable[str] = DEFAULT_AUGMENTATIONS,
+) -> list[View]:
+    """Render views of a decoded image, the same for the same arguments wherever it is done.
+
+    The window is the whole image's, so a crop is as bright as the clean view.
+
+    :param numbers: of the views; 0 is the clean one, what :func:`render` returns.
+    :param sha256: of the image file's bytes, from which each augmented view is drawn.
+    :param augmentations: names of :data:`gelkit.images.augmentations.AUGMENTATIONS`, in any order.
+    :returns: for each number uint8 grey of shape (224, 224).
+    :raises UsageError: an augmentation is not known.
+    """
+    names = tuple(augmentations)
+    drawn = [draw_parameters(sha256, number, names) for number in numbers]
+    picture = _picture(image, window)
+    return [_augmented(picture, geometry, parameters) for parameters in drawn]
+
+
+def _augmented(picture: Image.Image, geometry: str, drawn: dict[str, Parameters]) -> View:
+    """Resize the crop, from full resolution and with antialiasing, and change the small view.
+
+    Rotation follows on the small view. One affine map of the large image would save its slight
+    softening, but Pillow's is not antialiased, and averaging over a large image takes longer.
+    """
+    view = _shown(picture, drawn.get("crop", WHOLE_IMAGE), geometry)
+    for name, parameters in drawn.items():
+        change = AUGMENTATIONS[name].change
+        if change is not None:
+            view = change(view, *parameters)
+    return view
+
+
+def _picture(image: DecodedImage, window: str) -> Image.Image:
+    return Image.fromarray(image.pixels if window == "full" else _windowed(image.pixels))
 
 
 def _windowed(pixels: Pixels) -> Pixels:
@@ -63,22 +114,38 @@ def _windowed(pixels: Pixels) -> Pixels:
     return stretched
 
 
-def _resized(pixels: Pixels, width: int, height: int) -> View:
+def _shown(picture: Image.Image, region: Parameters, geometry: str) -> View:
+    box = _box(picture, region)
+    if geometry == "stretch":
+        return _resized(picture, box, VIEW_SIZE, VIEW_SIZE)
+    return _padded(picture, box)
+
+
+def _box(picture: Image.Image, region: Parameters) -> _Box:
+    left, top, width, height = region
+    right, bottom = min(1.0, left + width), min(1.0, top + height)  # rounding may exceed the image
+    return (
+        left * picture.width,
+        top * picture.height,
+        right * picture.width,
+        bottom * picture.height,
+    )
+
+
+def _resized(picture: Image.Image, box: _Box, width: int, height: int) -> View:
     """Resize with antialiasing, bilinear like torchvision's presets, and round to 8 bits."""
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    resized = np.asarray(image)
+    resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box))
     if resized.dtype == np.uint8:
         return resized
     view: View = np.rint(np.clip(resized, 0, 1) * 255).astype(np.uint8)
     return view
 
 
-def _padded(pixels: Pixels) -> View:
-    height, width = pixels.shape
+def _padded(picture: Image.Image, box: _Box) -> View:
+    width, height = box[2] - box[0], box[3] - box[1]
     scale = VIEW_SIZE / max(height, width)
-    inner = _resized(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
-    border = np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
-    view = np.full((VIEW_SIZE, VIEW_SIZE), np.median(border), dtype=np.uint8)
+    inner = _resized(picture, box, max(1, round(width * scale)), max(1, round(height * scale)))
+    view = np.full((VIEW_SIZE, VIEW_SIZE), border_grey(inner), dtype=np.uint8)
     top, left = (VIEW_SIZE - inner.shape[0]) // 2, (VIEW_SIZE - inner.shape[1]) // 2
     view[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
     return view

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Failure
 from gelkit.features.planning import Plan
+from gelkit.features.verification import VerifiedShard
 from gelkit.images.catalog import Catalog
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from gelkit.features.diagnosis import Finding, Speed
 
 _SHOWN_ROWS = 5
 _SHOWN_NAMES = 10
@@ -41,6 +45,14 @@ def costs(plans: Sequence[Plan]) -> str:
     return "\n".join(_cost(planned) for planned in plans)
 
 
+def done(planned: Plan, failures: Sequence[Failure]) -> str:
+    """Say what stage one has for a plan that is carried out, and where."""
+    recipe, names = planned.recipe, {failure.name for failure in failures}
+    count = sum(image.name not in names for image in planned.catalog.images)
+    width = get_backbone(recipe.backbone).width
+    return f"{recipe.backbone} on {recipe.hardware}: {count} x {width} in {planned.cache.folder}"
+
+
 def failed(failures: Sequence[Failure]) -> str:
     """Name the images that failed, and why; empty if there are none."""
     if not failures:
@@ -50,6 +62,44 @@ def failed(failures: Sequence[Failure]) -> str:
     if len(failures) > _SHOWN_NAMES:
         lines.append(f"  and {len(failures) - _SHOWN_NAMES} more")
     return "\n".join(lines)
+
+
+def verified(shards: Sequence[VerifiedShard]) -> str:
+    """Say how many rows are whole, and what is damaged."""
+    damaged = [shard for shard in shards if shard.error]
+    rows = sum(shard.rows for shard in shards)
+    files = f"{len(shards)} files" if len(shards) != 1 else "1 file"
+    return "\n".join(
+        [f"{files} with {rows} whole rows, {len(damaged)} damaged", *map(_damage, damaged)]
+    )
+
+
+def _damage(shard: VerifiedShard) -> str:
+    lost = "all" if shard.lost is None else str(shard.lost)
+    aside = f"; set aside as {shard.set_aside.name}" if shard.set_aside else ""
+    return f"  {shard.path}: {shard.rows} rows whole, {lost} to be computed again{aside}"
+
+
+def findings(title: str, found: Sequence[Finding]) -> str:
+    """List what can be used, and what cannot and why."""
+    width = max(len(finding.name) for finding in found)
+    lines = [
+        f"  {'yes' if finding.usable else 'no ':<3}  {finding.name:<{width}}  {finding.note}"
+        for finding in found
+    ]
+    return "\n".join([title, *lines])
+
+
+def speeds(measured: Sequence[Speed]) -> str:
+    """Show what each kernel and precision gains over torch in float32, for each backbone."""
+    first = {speed.backbone: speed for speed in reversed(measured)}
+    lines = [
+        f"  {s.backbone:<13} {s.kernel:<9} {s.precision:<9} {s.images_per_second:8.1f}"
+        f" {s.images_per_second / first[s.backbone].images_per_second:7.2f} x {s.cosine:10.6f}"
+        for s in measured
+    ]
+    head = f"  {'backbone':<13} {'--kernel':<9} {'--precision':<11} images/s    gain     cosine"
+    return "\n".join(["Forward passes, one core, random weights", head, *lines])
 
 
 def answer(results: pd.DataFrame, folder: Path) -> str:
@@ -96,9 +146,14 @@ def _cost(planned: Plan) -> str:
     if not planned.tasks:
         return f"{name}: {total} images, all known"
     return (
-        f"{name}: {total} images, {len(planned.tasks)} to embed, very roughly "
+        f"{name}: {total} images, {_to_embed(planned)}, very roughly "
         f"{_duration(planned.seconds_to_compute)} and {planned.bytes_to_write / 1e6:.1f} MB"
     )
+
+
+def _to_embed(planned: Plan) -> str:
+    images, views = len(planned.tasks), planned.num_views
+    return f"{images} to embed" + (f" ({views} views)" if views != images else "")
 
 
 def _duration(secs: float) -> str:

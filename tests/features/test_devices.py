@@ -9,11 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torchvision.models import get_weight
 
+import gelkit
 from gelkit.errors import UsageError
-from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.backbones import BACKBONES, Backbone, freeze
 from gelkit.features.devices import DeviceError, find_tpu_chips, open_device, require_hardware
+from gelkit.features.diagnosis import smallest_cosine
+from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
 from gelkit.features.weights import load_weights
+from gelkit.images.formats import decode
+from gelkit.images.views import render
 
 VIEWS = np.random.default_rng(0).integers(0, 256, (6, 224, 224), dtype=np.uint8)
 
@@ -60,6 +67,56 @@ def test_a_batch_that_is_not_full_gives_the_same() -> None:
     np.testing.assert_allclose(part[0], full[0], rtol=1e-5, atol=1e-5 * np.abs(full).max())
     with pytest.raises(ValueError, match="at most 4 views"):
         device.run(VIEWS[:5])
+
+
+@pytest.fixture(scope="module")
+def gel_views(samples: Path) -> np.ndarray:
+    """Return the clean views of eight synthetic images."""
+    images = gelkit.read_catalog(samples).images[::2][:8]
+    return np.stack([render(decode(image.path.read_bytes())) for image in images])
+
+
+def _eager(row: Backbone, views: np.ndarray) -> np.ndarray:
+    """Embed the plain way: torchvision's model without its last layer, normalised by its preset."""
+    model, _ = load_weights(row, "random")
+    parent, _, name = row.last_layer.rpartition(".")
+    setattr(model.get_submodule(parent), name, torch.nn.Identity())
+    preset = get_weight(row.weights).transforms()
+    mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (preset.mean, preset.std))
+    pictures = torch.from_numpy(views).unsqueeze(1).expand(-1, 3, -1, -1) / 255
+    with torch.no_grad():
+        return model.eval()((pictures - mean) / std).numpy()
+
+
+COSINES = {"resnet18": 0.9998, "vgg16": 0.9998, "mobilenet-v3": 0.995}
+"""With random weights; rounding to 8 bits does most to the many layers of mobilenet-v3."""
+
+
+@pytest.mark.parametrize("kernel", CPU_KERNELS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_kernel_gives_what_plain_torch_gives(
+    backbone: str, kernel: str, gel_views: np.ndarray
+) -> None:
+    """Speed would be bought with other embeddings than the backbone's."""
+    row = BACKBONES[backbone]
+    expected = _eager(row, gel_views)
+    for precision in PRECISIONS:
+        device = open_device("cpu", kernel, precision)
+        device.prepare(freeze(load_weights(row, "random")[0], row), batch_size=5)
+        found = np.concatenate([device.run(gel_views[:5]), device.run(gel_views[5:])])
+        if precision == "float32":
+            assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+        assert smallest_cosine(found, expected) > (
+            0.999999 if precision == "float32" else COSINES[backbone]
+        )
+        del device
+
+
+def test_a_kernel_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch would compute what OpenVINO was asked for, and the recipe would lie."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match="extra 'fast'"):
+        open_device("cpu", "openvino")
 
 
 COMPARISON = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -17,16 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gelkit.errors import GelkitError, UsageError
-from gelkit.features import engines
 from gelkit.features.backbones import BACKBONES, freeze
-from gelkit.features.cache import Failure
-from gelkit.features.devices import DeviceError
-from gelkit.features.engines import Rendering, Task, embed_locally
-from gelkit.features.extraction import extract, load
-from gelkit.features.planning import MissingEmbeddingsError, choose_weights, plan
+from gelkit.features.extraction import Workforce, extract, load
+from gelkit.features.planning import MissingEmbeddingsError, choose_weights, identify, plan
 from gelkit.features.recipe import RecipeOptions
-from gelkit.features.shards import Rows
 from gelkit.features.weights import load_weights
+from gelkit.features.workers import Batch, Rendering, Task, embed, prepare
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import decode
@@ -86,24 +83,23 @@ def _tasks(catalog: Catalog) -> list[Task]:
     return [Task(i.path, i.name, fingerprints.sha256(i.path)) for i in catalog.images]
 
 
-def _run(
-    tasks: list[Task], batch_size: int, device: MeanDevice | None = None
-) -> tuple[list[Rows], list[Failure]]:
-    results = list(embed_locally(tasks, device or MeanDevice(), Rendering(), batch_size, {}))
-    rows = [rows for rows, _ in results if rows is not None]
-    return rows, [failure for _, failures in results for failure in failures]
+def _embed(tasks: list[Task], batch_size: int, device: MeanDevice | None = None) -> Batch:
+    prepared = [prepare(task, Rendering()) for task in tasks]
+    return embed(prepared, device or MeanDevice(), batch_size, {})
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
 def test_rows_do_not_depend_on_the_batch(batch_size: int, catalog: Catalog) -> None:
     """An embedding would belong to the neighbour of its image."""
     tasks = _tasks(catalog)
-    rows, failures = _run(tasks, batch_size)
-    assert failures == []
-    sha256s = np.concatenate([piece.columns["sha256"] for piece in rows])
+    device = MeanDevice()
+    batch = _embed(tasks, batch_size, device)
+    assert batch.failures == []
+    assert max(device.batches) <= batch_size
+    sha256s = batch.rows.columns["sha256"]
     assert [sha256.decode() for sha256 in sha256s] == [task.sha256 for task in tasks]
     views = [render(decode(task.path.read_bytes())) for task in tasks]
-    embeddings = np.concatenate([piece.columns["embedding"] for piece in rows])
+    embeddings = batch.rows.columns["embedding"]
     expected = [(view.mean(), view[0, 0]) for view in views]
     np.testing.assert_allclose(embeddings, expected, rtol=1e-6)
 
@@ -122,24 +118,11 @@ def test_a_broken_image_does_not_touch_its_neighbours(
     sha256 = Fingerprints().sha256(tmp_path / "broken.png")
     for number in broken:
         tasks[number] = Task(tmp_path / "broken.png", f"broken {number}", sha256)
-    rows, failures = _run(tasks, batch_size)
-    found = {sha.decode() for piece in rows for sha in piece.columns["sha256"]}
+    batch = _embed(tasks, batch_size)
+    found = set() if batch.rows is None else set(batch.rows.columns["sha256"].astype(str))
     assert found == expected
-    assert {failure.name for failure in failures} == {f"broken {number}" for number in broken}
-    assert not any(failure.retry for failure in failures)
-
-
-def test_memory_stays_bounded(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set larger than the memory could not be embedded."""
-    prepared = []
-    original = engines._prepare
-    monkeypatch.setattr(
-        engines, "_prepare", lambda task, view: (prepared.append(task), original(task, view))[1]
-    )
-    batches = embed_locally(_tasks(catalog) * 30, MeanDevice(), Rendering(), 5, {})
-    next(batches)
-    assert len(prepared) <= 15
-    batches.close()
+    assert {failure.name for failure in batch.failures} == {f"broken {number}" for number in broken}
+    assert not any(failure.retry for failure in batch.failures)
 
 
 def test_a_file_that_changes_or_vanishes_is_a_failure_to_retry(tmp_path: Path) -> None:
@@ -147,23 +130,12 @@ def test_a_file_that_changes_or_vanishes_is_a_failure_to_retry(tmp_path: Path) -
     tasks = _tasks(_draw(tmp_path, 3))
     tasks[0].path.write_bytes(tasks[1].path.read_bytes())
     tasks[2].path.unlink()
-    rows, failures = _run(tasks, 4)
-    assert [len(piece) for piece in rows] == [1]
-    assert [(failure.name, failure.retry) for failure in failures] == [
+    batch = _embed(tasks, 4)
+    assert len(batch.rows) == 1
+    assert [(failure.name, failure.retry) for failure in batch.failures] == [
         (tasks[0].name, True),
         (tasks[2].name, True),
     ]
-
-
-def test_embeddings_that_are_no_numbers_are_an_error(catalog: Catalog) -> None:
-    """Broken weights would fill the cache with NaN."""
-
-    class Broken(MeanDevice):
-        def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-            return np.full((len(views), 2), np.nan, np.float32)
-
-    with pytest.raises(DeviceError, match="Check the weights"):
-        _run(_tasks(catalog), 4, Broken())
 
 
 def test_embeddings_are_the_models_own(catalog: Catalog, cache: Path) -> None:
@@ -245,9 +217,52 @@ def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(catalog, cache=tmp_path / "features", batch_size=2, progress=interrupt, **QUICK)
+        extract(
+            catalog,
+            cache=tmp_path / "features",
+            workforce=Workforce(workers=1, batch_size=2),
+            progress=interrupt,
+            **QUICK,
+        )
     assert len(plan(catalog, cache=tmp_path / "features", **QUICK).tasks) == 2
     assert len(extract(catalog, cache=tmp_path / "features", **QUICK)) == 6
+
+
+def test_more_views_are_added_not_recomputed(tmp_path: Path) -> None:
+    """Training with augmentation would mean passing all images through the backbone again."""
+    catalog = _draw(tmp_path / "gels", 3)
+    places = {"cache": tmp_path / "features", **QUICK}
+    first = extract(catalog, **places)
+    assert plan(catalog, views=range(3), **places).num_views == 6
+    again = extract(catalog, views=3, **places)
+    assert np.array_equal(again.values, first.values)
+    assert plan(catalog, views=range(3), **places).tasks == ()
+    one, two = (load(catalog, view=view, **places).values for view in (1, 2))
+    assert not np.allclose(one, two, rtol=1e-3)
+    other = extract(catalog, views=3, cache=tmp_path / "elsewhere", **QUICK)
+    assert np.array_equal(other.values, first.values)
+    elsewhere = load(catalog, view=2, cache=tmp_path / "elsewhere", **QUICK)
+    np.testing.assert_allclose(two, elsewhere.values, atol=1e-5 * np.abs(two).max())
+    with pytest.raises(MissingEmbeddingsError, match="--views 6"):
+        load(catalog, view=5, **places)
+
+
+def test_verify_reads_files_that_seem_unchanged(tmp_path: Path) -> None:
+    """A disk that changes a file's bytes and not its time would never be noticed."""
+    catalog = _draw(tmp_path / "gels", 2)
+    path = catalog.images[0].path
+    os.utime(path, (0, 0))
+    known = identify(catalog, tmp_path / "features")
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, (0, 0))
+    assert identify(catalog, tmp_path / "features").sha256s == known.sha256s
+    verified = identify(catalog, tmp_path / "features", verify=True)
+    assert verified.sha256s[0] != known.sha256s[0]
+    assert verified.sha256s[1] == known.sha256s[1]
+    assert identify(catalog, tmp_path / "features").sha256s == verified.sha256s
 
 
 def test_load_before_extract_names_the_command(catalog: Catalog, tmp_path: Path) -> None:
@@ -281,8 +296,6 @@ def test_auto_takes_what_is_cached_and_falls_back_loudly(
         assert choose_weights(catalog, pairs, cache=cache, options=auto).weights == "random"
         assert choose_weights(catalog, pairs, cache=tmp_path, options=auto).weights == "random"
     assert ["RANDOM" in record.message for record in caplog.records] == [True, True]
-    with pytest.raises(MissingEmbeddingsError, match="--weights auto"):
-        choose_weights(catalog, pairs, cache=tmp_path, options=auto, download=False)
     named = RecipeOptions(weights="imagenet")
     assert choose_weights(catalog, pairs, cache=cache, options=named) is named
     with pytest.raises(UsageError, match="imagenet, random, auto"):

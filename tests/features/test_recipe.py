@@ -51,8 +51,8 @@ def test_emulation_is_a_recipe_of_its_own_and_concerns_the_tpu_alone() -> None:
 
 def test_this_versions_recipes_do_not_change() -> None:
     """Caches that took days would be computed again after an update."""
-    assert make_recipe("resnet18", "cpu").folder_name == "resnet18-imagenet1k_v1-cpu-f8ecff94"
-    assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-5c4e3ba1"
+    assert make_recipe("resnet18", "cpu").folder_name == "resnet18-imagenet1k_v1-cpu-a2c3aeb9"
+    assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-ae3b04be"
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"backbone": "resnet18"}'])
@@ -64,7 +64,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 def test_unknown_names_are_refused() -> None:
     """A misspelt option would make a cache of its own."""
-    with pytest.raises(UsageError, match="cpu, tpu or cuda"):
+    with pytest.raises(UsageError, match="cpu or tpu or cuda"):
         make_recipe("resnet18", "gpu")
     with pytest.raises(UsageError, match="Expected a backbone"):
         make_recipe("resnet", "cpu")

@@ -102,7 +102,7 @@ def test_a_truncated_shard_is_an_error(
     """Half a copied file would pass for a smaller data set."""
     path = tmp_path_factory.getbasetemp() / file_name("now", SHARD)
     path.write_bytes(SHARD[:length])
-    with pytest.raises(CacheError, match="Delete it and run"):
+    with pytest.raises(CacheError, match="gelkit cache verify --repair"):
         read(path, RECIPE)
 
 

@@ -204,7 +204,7 @@ def test_a_saved_head_needs_keras_alone(make_embeddings: MakeEmbeddings, tmp_pat
 
 MISTAKES = {
     "head": ({"head": "double"}, "Expected a head: single, multi. Received: 'double'"),
-    "optimizer": ({"optimizer": "adamw"}, "Expected a optimizer: adam, sgd. Received: 'adamw'"),
+    "optimizer": ({"optimizer": "adamw"}, "Expected an optimizer: adam, sgd. Received: 'adamw'"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,8 +20,8 @@ from gelkit.features.cache import Cache, Failure
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.engines import decoder_version
 from gelkit.features.planning import MissingEmbeddingsError
-from gelkit.features.recipe import make_recipe
-from gelkit.heads.architectures import HEADS
+from gelkit.features.recipe import RecipeOptions, make_recipe
+from gelkit.heads.architectures import HEADS, OPTIMIZERS
 from gelkit.heads.comparison import compare, dataset_fingerprint
 from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.evaluation import find_test_set
@@ -169,14 +170,176 @@ def test_other_settings_train_again(copied: Compared) -> None:
     )
 
 
-def test_a_lost_head_alone_is_trained_again(copied: Compared) -> None:
+HARM: dict[str, Callable[[Path], object]] = {
+    "lost": lambda path: path.unlink(),
+    "damaged": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("ending", ["keras", "npy", "json"])
+def test_a_harmed_head_alone_is_trained_again(ending: str, harm: str, copied: Compared) -> None:
     """A deleted file would be missed only when it is needed, or cost all the others."""
     before = _written(copied.out)
-    (copied.out / "heads" / f"{SINGLE[1].name}.keras").unlink()
+    HARM[harm](copied.out / "heads" / f"{SINGLE[1].name}.{ending}")
     again = copied.again(copied.out, configurations=ON_CPU)
     assert _changed(copied.out, before) == {SINGLE[1].name}
     unclocked = copied.results.drop(columns=TIMES)
     pd.testing.assert_frame_equal(again.drop(columns=TIMES), unclocked)
+
+
+@pytest.mark.parametrize(
+    ("ending", "harm", "obstacle"),
+    [
+        ("keras", "lost", "files lost or damaged"),
+        ("npy", "lost", "files lost or damaged"),
+        ("npy", "damaged", "files lost or damaged"),
+        ("json", "damaged", "record damaged or of another version"),
+    ],
+)
+def test_a_harmed_head_that_is_not_asked_for_is_left_out_and_named(
+    ending: str, harm: str, obstacle: str, copied: Compared, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every comparison in the folder would end in a traceback, or a row vanish in silence."""
+    HARM[harm](copied.out / "heads" / f"{ON_CPU[2].name}.{ending}")
+    results = copied.again(copied.out)
+    pd.testing.assert_frame_equal(results, copied.results.drop(2).reset_index(drop=True))
+    assert set(_predictions(copied.out)["model_id"]) == {1, 2, 4}
+    (warning,) = caplog.messages
+    assert f"results.csv: {ON_CPU[2].name} ({obstacle})." in warning
+
+
+def test_heads_of_other_weights_are_left_out_and_named(
+    copied: Compared,
+    tmp_path: Path,
+    publish_embeddings: PublishEmbeddings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One table would rank heads on ImageNet's weights beside heads on random ones."""
+    shutil.copytree(copied.cache, tmp_path / "features")
+    random = RecipeOptions(weights="random")
+    publish_embeddings(copied.catalog, tmp_path / "features", options=random)
+    both = replace(copied, cache=tmp_path / "features")
+    results = both.again(copied.out, options=random)
+    assert list(results["model_id"]) == [1, 2]
+    assert set(results["weights"]) == {"random"}
+    (warning,) = caplog.messages
+    for configuration in ON_CPU[2:4]:
+        assert f"{configuration.name} (other recipe options)" in warning
+
+
+SAME_RECIPE = {
+    "weights elsewhere": (RecipeOptions(weights_dir=Path("elsewhere")), [1, 2, 3, 4]),
+    "emulation that cpu has not": (RecipeOptions(emulate_tpu=True), [1, 2, 3, 4]),
+    "a seed that weights have not": (RecipeOptions(weights_seed=5), [1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", SAME_RECIPE)
+def test_what_is_asked_for_is_never_left_out(case: str, copied: Compared) -> None:
+    """Other words for the same recipe would give an empty table, or cost all training."""
+    options, ids = SAME_RECIPE[case]
+    before = _written(copied.out)
+    results = copied.again(copied.out, options=options)
+    assert list(results["model_id"]) == ids
+    assert (_written(copied.out) == before) == (ids == [1, 2, 3, 4])
+
+
+def test_other_settings_are_named_when_heads_are_left_out(
+    copied: Compared, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows would vanish in silence."""
+    copied.again(copied.out, settings=replace(SETTINGS, epochs=1))
+    (warning,) = caplog.messages
+    for configuration in ON_CPU[2:4]:
+        assert f"{configuration.name} (other settings)" in warning
+
+
+AUTO: dict[str, tuple[dict[str, str], str, list[int]]] = {
+    "all imagenet": ({"resnet18": "imagenet", "vgg16": "imagenet"}, "IMAGENET1K_V1", [1, 2, 5, 6]),
+    "some imagenet": ({"vgg16": "imagenet"}, "IMAGENET1K_V1", [5, 6]),
+    "imagenet before random": (
+        {"resnet18": "random", "vgg16": "imagenet"},
+        "IMAGENET1K_V1",
+        [5, 6],
+    ),
+    "some random": ({"resnet18": "random"}, "random", [1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", AUTO)
+def test_auto_takes_what_is_cached(
+    case: str,
+    compared: Compared,
+    tmp_path: Path,
+    publish_embeddings: PublishEmbeddings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With one backbone of several cached, nothing could be compared."""
+    cached, weights, ids = AUTO[case]
+    for backbone, name in cached.items():
+        options = RecipeOptions(weights=name)
+        publish_embeddings(compared.catalog, tmp_path, backbone=backbone, options=options)
+    chosen = choose_configurations(("cpu",), ("resnet18", "vgg16"), ("single",))
+    results = replace(compared, cache=tmp_path).again(
+        None, configurations=chosen, options=RecipeOptions(weights="auto")
+    )
+    assert list(results["model_id"]) == ids
+    assert all(name.endswith(weights) for name in results["weights"])
+    assert ("RANDOM" in caplog.text) == (weights == "random")
+    assert ("left out" in caplog.text) == (len(ids) < 4)
+
+
+def test_auto_with_nothing_complete_says_how_much_is_missing(
+    compared: Compared, tmp_path: Path, publish_embeddings: PublishEmbeddings
+) -> None:
+    """Someone whose embeddings are nearly complete would be told that all are missing."""
+    fewer = replace(compared.catalog, images=compared.catalog.images[3:])
+    publish_embeddings(fewer, tmp_path)
+    command = "gelkit features DATA --backbone resnet18 --hardware cpu --weights auto"
+    with pytest.raises(MissingEmbeddingsError, match=f"16 images.* 3 of them.*{command}"):
+        replace(compared, cache=tmp_path).again(None, options=RecipeOptions(weights="auto"))
+
+
+def _wild(_: float) -> keras.Optimizer:
+    return keras.optimizers.SGD(1e38)
+
+
+def test_a_diverged_training_is_named_and_what_was_finished_is_kept(
+    compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One configuration would end the run in a traceback, and cost the others' training."""
+    monkeypatch.setitem(OPTIMIZERS, "wild", _wild)
+    chosen = choose_configurations(("cpu",), ("resnet18",), ("single",), ("adam", "wild"))
+    with pytest.raises(UsageError, match=rf"{chosen[1].name}.*--learning-rate.*finished are kept"):
+        compared.again(tmp_path, configurations=chosen)
+    before = _written(tmp_path)
+    assert {Path(name).stem for name in before} == {chosen[0].name}
+    assert list(compared.again(tmp_path, configurations=chosen[:1])["model_id"]) == [1]
+    assert _written(tmp_path) == before
+
+
+def test_names_that_are_no_utf8_reach_the_predictions(
+    compared: Compared, tmp_path: Path, publish_embeddings: PublishEmbeddings
+) -> None:
+    """After all training, one file with an old name would end the run."""
+    folder = shutil.copytree(compared.catalog.images[0].path.parents[1], tmp_path / "gels")
+    (folder / "NA" / "12.png").rename(folder / "NA" / os.fsdecode(b"g\xe9l.png"))
+    (folder / "001").rename(folder / os.fsdecode(b"\xe9"))
+    catalog = read_catalog(folder)
+    publish_embeddings(catalog, tmp_path / "features")
+    marked = _marked(catalog, tmp_path, {0, len(catalog) - 1}, {})
+    renamed = replace(compared, cache=tmp_path / "features")
+    results = renamed.again(tmp_path / "out", catalog=marked)
+    pd.testing.assert_frame_equal(read_results(tmp_path / "out" / "results.csv"), results)
+    predictions = _predictions(tmp_path / "out")
+    assert set(predictions["image"]) == {image.name for image in marked.only("train").images}
+    assert set(predictions["label"]) == set(results["classes"][0]) == {"NA", os.fsdecode(b"\xe9")}
+    test = find_test_set(tmp_path / "out")
+    assert test is not None
+    assert [image.path for image in test.images] == [
+        image.path for image in marked.only("test").images
+    ]
 
 
 RELABELLED: dict[str, tuple[slice, str, list[str]]] = {
@@ -225,7 +388,12 @@ def test_without_a_folder_the_results_are_the_same(compared: Compared) -> None:
 
 
 def _predictions(out: Path) -> pd.DataFrame:
-    text = pd.read_csv(out / "predictions.csv", dtype=str, keep_default_na=False)
+    text = pd.read_csv(
+        out / "predictions.csv",
+        dtype=str,
+        keep_default_na=False,
+        encoding_errors="surrogateescape",
+    )
     numbers = {name: float for name in text.columns if name.startswith("probability_")}
     return text.astype(numbers | dict.fromkeys(("model_id", "repeat", "fold", "group"), int))
 
@@ -337,13 +505,26 @@ def test_a_head_of_ones_own_is_compared_to_the_end(
     results = copied.again(copied.out, configurations=chosen)
     row = results.iloc[-1]
     assert list(results["model_id"][:4]) == [1, 2, 3, 4]
-    assert row["model_id"] >= 25
+    assert row["model_id"] == 37
     assert row["classifier_head"] == "wide"
     predictions = _predictions(copied.out)
     its = predictions[predictions["model_id"] == row["model_id"]]
     assert (its["predicted"] == its["label"]).mean() == pytest.approx(row["accuracy"])
     head = load_head(copied.out / "heads" / f"{chosen[0].name}.keras")
     assert head.count_params() - 13 == (6 * 5 + 5) + (5 * 2 + 2)  # and mean, variance, count
+
+
+def test_a_head_of_ones_own_that_is_not_there_is_left_out_and_named(
+    copied: Compared, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row that took long to train would vanish in silence."""
+    with monkeypatch.context() as patch:
+        patch.setitem(HEADS, "wide", _wide)
+        chosen = choose_configurations(("cpu",), ("resnet18",), ("wide",), ("adam",))
+        copied.again(copied.out, configurations=chosen)
+    assert list(copied.again(copied.out)["model_id"]) == [1, 2, 3, 4]
+    (warning,) = caplog.messages
+    assert "37-cpu-resnet18-wide-adam (in none of the tables)" in warning
 
 
 def test_nothing_cached_is_an_error_that_names_the_command(

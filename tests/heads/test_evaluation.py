@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.cache import Cache
+from gelkit.heads.architectures import HEADS
 from gelkit.heads.comparison import compare
-from gelkit.heads.configurations import choose_configurations
+from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.evaluation import evaluate, find_test_set
 from gelkit.heads.metrics import score
 from gelkit.heads.results import read_results
@@ -41,13 +44,13 @@ class Project:
         """Score the saved heads."""
         return evaluate(self.out, self.test if test is None else test, cache=self.cache)
 
-    def compare(self) -> pd.DataFrame:
-        """Compare as at first."""
+    def compare(self, configurations: tuple[Configuration, ...] = CHOSEN) -> pd.DataFrame:
+        """Compare as at first, or other configurations."""
         return compare(
             self.train,
             cache=self.cache,
             out=self.out,
-            configurations=CHOSEN,
+            configurations=configurations,
             settings=SETTINGS,
         )
 
@@ -186,6 +189,70 @@ def test_a_lost_file_of_a_head_is_named(ending: str, project: Project) -> None:
     with pytest.raises(GelkitError, match=rf"{CHOSEN[1].name}.*gelkit heads DATA"):
         project.evaluate()
     assert (project.out / "results.csv").read_bytes() == before
+
+
+def _wide(width: int, num_classes: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((width,)),
+            keras.layers.Dense(5, activation="tanh"),
+            keras.layers.Dense(num_classes, activation="softmax"),
+        ]
+    )
+
+
+class _Own(keras.layers.Layer):
+    def call(self, values: object) -> object:
+        """Return the values as they are."""
+        return values
+
+
+def _with_a_layer_of_its_own(width: int, num_classes: int) -> keras.Model:
+    dense = keras.layers.Dense(num_classes, activation="softmax")
+    return keras.Sequential([keras.Input((width,)), _Own(), dense])
+
+
+def _compare_with(head: Callable[[int, int], keras.Model], project: Project) -> str:
+    """Compare a head of one's own, as another process whose table has it would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(HEADS, "own", head)
+        chosen = choose_configurations(("cpu",), ("resnet18",), ("own",), ("adam",))
+        project.compare(chosen)
+    return chosen[0].name
+
+
+def test_a_head_of_ones_own_is_scored_where_its_table_lacks_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation would be refused, in the name of a head that never existed."""
+    _compare_with(_wide, project)
+    monkeypatch.setitem(HEADS, "deep", _wide)  # which has the same id here
+    results = project.evaluate()
+    assert list(results["model_id"]) == [1, 2, 37]
+    assert results["classifier_head"].iloc[2] == "own"
+    assert results["test_accuracy"].notna().all()
+
+
+def test_a_head_that_cannot_be_had_is_named(project: Project) -> None:
+    """A user would be told to train a head that never existed, or not which one."""
+    name = _compare_with(_with_a_layer_of_its_own, project)
+    with pytest.raises(GelkitError, match=rf"(?s){name}.*_Own.*import their module"):
+        project.evaluate()
+    (project.out / "heads" / f"{name}.json").unlink()
+    with pytest.raises(GelkitError, match=rf"none for {name}\."):
+        project.evaluate()
+
+
+def test_names_that_are_no_utf8_reach_the_predictions(project: Project, tmp_path: Path) -> None:
+    """After the evaluation, one file with an old name would end the run."""
+    (tmp_path / "old" / "gel").mkdir(parents=True)
+    name = os.fsdecode(b"g\xe9l.png")
+    shutil.copy(project.test.images[0].path, tmp_path / "old" / "gel" / name)
+    project.evaluate(read_catalog(tmp_path / "old"))
+    predictions = pd.read_csv(
+        project.out / "test_predictions.csv", encoding_errors="surrogateescape"
+    )
+    assert list(predictions["image"]) == [f"gel/{name}"] * 2
 
 
 def test_a_folder_without_results_is_an_error_that_names_the_command(

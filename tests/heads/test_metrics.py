@@ -222,6 +222,25 @@ def test_a_set_that_lacks_a_class_is_scored(num_classes: int) -> None:
     assert np.sum(scores.conf_mat) == 4
 
 
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_perfect_head_is_perfect_on_a_set_that_lacks_a_class(num_classes: int) -> None:
+    """All right on a test set of gels alone would be called a recall of one half."""
+    probabilities = np.zeros((4, num_classes), np.float32)
+    probabilities[:, 1] = 1
+    scores = score(np.ones(4, np.int64), probabilities)
+    figures = ("accuracy", "precision", "recall", "f1", "balanced_accuracy")
+    assert [getattr(scores, name) for name in figures] == [1.0] * 5
+
+
+def test_a_class_that_is_absent_but_predicted_counts() -> None:
+    """Calling gels something that the set does not hold would cost no precision."""
+    probabilities = np.eye(3, dtype=np.float32)[[0, 0, 0, 1]]
+    scores = score(np.zeros(4, np.int64), probabilities)
+    assert scores.precision == pytest.approx((1 + 0) / 2)
+    assert scores.recall == pytest.approx((3 / 4 + 0) / 2)
+    assert scores.balanced_accuracy == pytest.approx(3 / 4)
+
+
 @settings(AGAIN, max_examples=20)
 @given(st.lists(_predictions(num_classes=3), min_size=2, max_size=3))
 def test_repeats_are_averaged(repeats: list[tuple[Targets, Probabilities]]) -> None:

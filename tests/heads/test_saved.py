@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from gelkit.heads.configurations import Configuration
 from gelkit.heads.saved import (
     SavedHead,
     head_path,
+    is_whole,
     read_probabilities,
     read_record,
+    recorded_names,
     write_head,
     write_record,
 )
@@ -49,12 +52,19 @@ def _record_path(out: Path) -> Path:
     return head_path(out, FIFTH).with_suffix(".json")
 
 
+def _read_record(out: Path) -> SavedHead | None:
+    """Read the record, as it was before the head was written."""
+    saved = read_record(out, FIFTH)
+    return None if saved is None else replace(saved, digests={})
+
+
 def test_a_head_and_what_belongs_to_it_are_kept(tmp_path: Path) -> None:
     """A trained head would be lost, or be another than its record says."""
     write_head(tmp_path, SAVED, b"a head", PROBABILITIES)
     assert head_path(tmp_path, FIFTH).read_bytes() == b"a head"
     assert np.array_equal(read_probabilities(tmp_path, FIFTH), PROBABILITIES)
-    assert read_record(tmp_path, FIFTH) == SAVED
+    assert _read_record(tmp_path) == SAVED
+    assert recorded_names(tmp_path) == {FIFTH.name}
     names = sorted(path.name for path in (tmp_path / "heads").iterdir())
     assert names == [f"05-cpu-vgg16-single-adam.{ending}" for ending in ("json", "keras", "npy")]
 
@@ -73,6 +83,7 @@ ROW_VALUES = st.one_of(
         weights_seed=st.integers(0, 2**40),
         weights_dir=st.none() | st.sampled_from([Path("weights"), Path("/a b/é")]),
         geometry=st.sampled_from(["stretch", "pad"]),
+        augmentations=st.sampled_from([("flip",), ("crop", "flip")]),
         emulate_tpu=st.booleans(),
     ),
     its_settings=st.builds(Settings, learning_rate=st.floats(1e-9, 1), seed=st.integers(0, 2**40)),
@@ -102,6 +113,7 @@ def test_a_record_is_read_back_as_it_was(
 def test_there_is_no_record_before_a_head() -> None:
     """The first run would end in a traceback."""
     assert read_record(Path("nowhere"), FIFTH) is None
+    assert recorded_names(Path("nowhere")) == set()
 
 
 @AGAIN
@@ -132,6 +144,7 @@ DAMAGED = {
     "nothing": b"null",
     "no record": b"{}",
     "options that are a list": b'{"options": [], "configuration": {}}',
+    "options that are nothing": b'{"options": null}',
     "half of the fields": json.dumps(SAVED_AS_JSON).encode(),
 }
 
@@ -154,7 +167,54 @@ def test_a_record_of_another_version_is_none(part: str, tmp_path: Path) -> None:
     assert read_record(tmp_path, FIFTH) is None
     del values[part]["invented_later"]
     _record_path(tmp_path).write_text(json.dumps(values))
-    assert read_record(tmp_path, FIFTH) == SAVED
+    assert _read_record(tmp_path) == SAVED
+
+
+@pytest.mark.parametrize(
+    "part", ["configuration", "classes", "recipe", "options", "settings", "sha256s", "row"]
+)
+def test_a_record_that_lacks_a_part_is_none(part: str, tmp_path: Path) -> None:
+    """A file that another program touched would end the run instead of costing one training."""
+    write_head(tmp_path, SAVED, b"a head", PROBABILITIES)
+    values = json.loads(_record_path(tmp_path).read_bytes())
+    _record_path(tmp_path).write_text(json.dumps(values | {part: None}))
+    assert read_record(tmp_path, FIFTH) is None
+    del values[part]
+    _record_path(tmp_path).write_text(json.dumps(values))
+    assert read_record(tmp_path, FIFTH) is None
+
+
+HARM: dict[str, Callable[[Path], object]] = {
+    "lost": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "another": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("ending", [".keras", ".npy"])
+def test_lost_and_damaged_files_are_noticed(ending: str, harm: str, tmp_path: Path) -> None:
+    """A head that cannot be used would be taken for done, in this run and in every other."""
+    write_head(tmp_path, SAVED, b"a head", PROBABILITIES)
+    saved = read_record(tmp_path, FIFTH)
+    assert saved is not None
+    assert is_whole(tmp_path, saved)
+    HARM[harm](head_path(tmp_path, FIFTH).with_suffix(ending))
+    assert not is_whole(tmp_path, saved)
+    assert not is_whole(tmp_path, SAVED)
+
+
+def test_filling_columns_keeps_a_head_whole(tmp_path: Path) -> None:
+    """Each evaluation would cost the training of all heads."""
+    write_head(tmp_path, SAVED, b"a head", PROBABILITIES)
+    saved = read_record(tmp_path, FIFTH)
+    assert saved is not None
+    write_record(tmp_path, saved.with_columns({"test_accuracy": 0.5}))
+    again = read_record(tmp_path, FIFTH)
+    assert again is not None
+    assert is_whole(tmp_path, again)
 
 
 def test_an_old_record_never_speaks_for_a_new_head(tmp_path: Path) -> None:

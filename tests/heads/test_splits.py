@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.heads.splits import Folds, group_images, make_splits, splits_fingerprint
+from gelkit.heads.splits import (
+    Folds,
+    derived_seed,
+    group_images,
+    make_splits,
+    splits_fingerprint,
+)
 
 MakeEmbeddings = Callable[..., Embeddings]
 Numbers = npt.NDArray[np.int64]
@@ -94,6 +100,29 @@ def test_the_same_seed_gives_the_same_splits_and_each_repeat_others() -> None:
     assert np.array_equal(splits, make_splits(targets, groups, "ab", seed=3))
     assert len({assigned.tobytes() for assigned in splits}) == 5
     assert not np.array_equal(splits, make_splits(targets, groups, "ab", seed=99))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7, 2**32 - 2])
+def test_neighbouring_seeds_share_no_repeat(seed: int) -> None:
+    """Running again with another seed would mostly give the same splits once more."""
+    targets, groups = np.arange(30) % 2, np.arange(30)
+    first, second = (make_splits(targets, groups, "ab", seed=s) for s in (seed, seed + 1))
+    assert len({assigned.tobytes() for assigned in (*first, *second)}) == 10
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**40), 2**32, 2**64])
+def test_a_seed_out_of_range_is_refused_and_the_range_named(seed: int) -> None:
+    """A user would see the traceback of a random generator, perhaps only in the last repeat."""
+    with pytest.raises(UsageError, match=rf"seed from 0 to 4294967295\. Received: {seed}\."):
+        make_splits(np.arange(30) % 2, np.arange(30), "ab", seed=seed)
+
+
+def test_each_place_has_a_seed_of_its_own() -> None:
+    """Two folds would start from the same weights, or a fold from those of another seed."""
+    places = [(), *((r,) for r in range(5)), *((r, f) for r in range(5) for f in range(5))]
+    seeds = [derived_seed(seed, *place) for seed in (0, 1, 1000) for place in places]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**32 for seed in seeds)
 
 
 @pytest.mark.parametrize(("folds", "repeats"), [(1, 5), (0, 5), (5, 0)])

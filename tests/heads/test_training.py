@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from gelkit.errors import GelkitError
+from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.architectures import build_compiled
 from gelkit.heads.splits import make_splits
@@ -219,25 +221,92 @@ def test_the_final_head_has_seen_all_images(
     assert (predicted.argmax(axis=1) == embeddings.targets).mean() > 0.9
 
 
-DAMAGED = {
-    "absent": None,
-    "empty": b"",
-    "no zip": b"no head",
-    "half": slice(None, 2000),
+def test_neighbouring_seeds_train_other_heads(embeddings: Embeddings) -> None:
+    """Running again with another seed would repeat some of the heads of the first run."""
+    job = _job(embeddings, replace(QUICK, repeats=1, epochs=1))
+    job = replace(job, splits=np.concatenate([job.splits] * 2))  # the folds of one repeat, twice
+    both = [train(replace(job, settings=replace(job.settings, seed=s))) for s in (0, 1, 1000)]
+    held_out = [trained.probabilities[r, :3].tobytes() for trained in both for r in (0, 1)]
+    assert len(set(held_out)) == 6
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_diverged_training_is_an_error_that_names_configuration_and_remedy(
+    optimizer: str, embeddings: Embeddings
+) -> None:
+    """A user would see a traceback of scikit-learn's about NaN, or a head that answers NaN."""
+    job = _job(embeddings, replace(QUICK, learning_rate=1e38), optimizer=optimizer)
+    with pytest.raises(UsageError, match=rf"single-{optimizer} .* --learning-rate below 1e\+38"):
+        train(job)
+
+
+@pytest.fixture(scope="module")
+def saved_head(embeddings: Embeddings) -> bytes:
+    """Return the bytes of a saved head."""
+    return train(_job(embeddings, replace(ONE_REPEAT, epochs=1))).head
+
+
+def _flipped(content: bytes, position: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
+def _compressed_unknown(content: bytes) -> bytes:
+    """Change the method of compression of the last file in the archive's directory."""
+    return _flipped(content, content.rindex(b"PK\x01\x02") + 11)
+
+
+def _other_zip(_: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("config.json", "[]")
+    return buffer.getvalue()
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes | None]] = {
+    "absent": lambda _: None,
+    "empty": lambda _: b"",
+    "no zip": lambda _: b"no head",
+    "half": lambda content: content[:2000],
+    "without its end": lambda content: content[:-1],
+    "a byte of the configuration": lambda content: _flipped(content, 300),
+    "a byte of the weights": lambda content: _flipped(content, len(content) // 2),
+    "unknown compression": _compressed_unknown,
+    "another zip": _other_zip,
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_head_is_named_with_the_remedy(
-    damage: str, embeddings: Embeddings, tmp_path: Path
+    damage: str, saved_head: bytes, tmp_path: Path
 ) -> None:
     """A user would see the traceback of a zip file."""
     path = tmp_path / "01-cpu-resnet18-single-adam.keras"
-    content = DAMAGED[damage]
-    if isinstance(content, slice):
-        build_compiled("single", "adam", embeddings.values, 2).save(path)
-        content = path.read_bytes()[content]
+    content = DAMAGED[damage](saved_head)
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(GelkitError, match=rf"{path.name}.*gelkit heads DATA"):
+        load_head(path)
+
+
+def test_a_head_damaged_anywhere_is_refused_or_the_same(saved_head: bytes, tmp_path: Path) -> None:
+    """A worn disk would end in a traceback, or in other predictions."""
+    path = tmp_path / "head.keras"
+    path.write_bytes(saved_head)
+    expected = load_head(path).get_weights()
+    refused = 0
+    for position in np.random.default_rng(0).integers(len(saved_head), size=20):
+        for damaged in (saved_head[:position], _flipped(saved_head, position)):
+            path.write_bytes(damaged)
+            try:
+                np.testing.assert_equal(load_head(path).get_weights(), expected)
+            except GelkitError:
+                refused += 1
+    assert refused >= 35
+
+
+def test_code_inside_a_head_is_refused(tmp_path: Path) -> None:
+    """Opening a head from somebody else would run whatever they put into it."""
+    path = tmp_path / "head.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda values: values)]).save(path)
+    with pytest.raises(GelkitError, match=r"(?s)head\.keras.*lambda.*code execution"):
         load_head(path)

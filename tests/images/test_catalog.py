@@ -125,6 +125,22 @@ def test_a_written_manifest_reads_back(
     assert read_catalog(tmp_path / "gels.csv", allow_outside=True).images == images
 
 
+def test_names_that_are_no_utf8_are_written_and_read_back(tmp_path: Path) -> None:
+    """After all training, one file with an old name would end the run."""
+    names = [os.fsdecode(b"images/g\xe9l/\xff.png"), "images/g\u00e9l/1.png"]
+    catalog = read_catalog(_files(tmp_path, *names) / "images")
+    write_manifest(catalog, tmp_path / "gels.csv")
+    again = read_catalog(tmp_path / "gels.csv", allow_outside=True)
+    assert [(image.path, image.label) for image in again.images] == [
+        (image.path, image.label) for image in catalog.images
+    ]
+    assert {os.fsencode(image.path.name) for image in again.images} == {b"\xff.png", b"1.png"}
+    (tmp_path / "by_hand.csv").write_bytes(b"path,label\nimages/g\xe9l/\xff.png,g\xe9l\n")
+    (image,) = read_catalog(tmp_path / "by_hand.csv").images
+    assert image.path == tmp_path / names[0]
+    assert image.label == os.fsdecode(b"g\xe9l")
+
+
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     """Someone with a typing error would get an empty result instead of a message."""
     with pytest.raises(UsageError, match="does not exist"):

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from gelkit.features.cache import Cache, Failure
-from gelkit.features.engines import Task
-from gelkit.features.planning import Plan
+from gelkit.features.workers import Task
+from gelkit.features.planning import Identified, Plan
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.heads.results import make_results
 from gelkit.images.catalog import Catalog, CatalogImage
@@ -64,21 +64,20 @@ def _plan(images: int, tasks: int, backbone: str = "resnet18", hardware: str = "
     catalog = Catalog("gels", (CatalogImage(Path("0.png"), "0.png"),) * images)
     recipe = make_recipe(backbone, hardware, RecipeOptions(weights="random", emulate_tpu=True))
     return Plan(
-        catalog=catalog,
+        identified=Identified(catalog, sha256s=("0",) * images, failures=()),
         cache=Cache(Path("features"), recipe),
-        sha256s=("0",) * images,
         tasks=(Task(Path("0.png"), "0.png", "0"),) * tasks,
         failures=(),
     )
 
 
-# 3.628 GFLOP at 60 GFLOP/s and 30 ms of decoding: 0.0905 s an image; 2048 + 300 bytes
+# 3.628 GFLOP at 100 GFLOP/s and 8 ms of decoding: 0.0443 s an image, 5 s more; 2048 + 300 bytes
 COSTS = {
     "all known": (7, 0, "7 images, all known"),
-    "one": (7, 1, "7 images, 1 to embed, very roughly 1 s and 0.0 MB"),
-    "seconds": (900, 900, "900 images, 900 to embed, very roughly 81 s and 2.1 MB"),
-    "minutes": (2000, 2000, "2000 images, 2000 to embed, very roughly 3 min and 4.7 MB"),
-    "hours": (10**5, 10**5, "100000 images, 100000 to embed, very roughly 2.5 h and 234.8 MB"),
+    "one": (7, 1, "7 images, 1 to embed, very roughly 5 s and 0.0 MB"),
+    "seconds": (900, 900, "900 images, 900 to embed, very roughly 45 s and 2.1 MB"),
+    "minutes": (4000, 4000, "4000 images, 4000 to embed, very roughly 3 min and 9.4 MB"),
+    "hours": (10**6, 10**6, "1000000 images, 1000000 to embed, very roughly 12.3 h and 2348.0 MB"),
 }
 
 

@@ -1,0 +1,180 @@
+"""Diagnosis: what is installed, what hardware and weights there are, what a kernel gains."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gelkit.errors import GelkitError
+from gelkit.features.backbones import BACKBONES, freeze, get_backbone
+from gelkit.features.devices import DeviceError, open_device, require_hardware
+from gelkit.features.recipe import CPU_KERNELS, HARDWARE, PRECISIONS
+from gelkit.features.weights import WeightsError, find_weights, load_weights
+from gelkit.images.catalog import read_catalog
+from gelkit.images.formats import decode
+from gelkit.images.samples import draw_samples
+from gelkit.images.views import View, render
+from gelkit.progress import Progress, reported, silent
+
+PACKAGES = (
+    "keras",
+    "torch",
+    "torchvision",
+    "torch_xla",
+    "openvino",
+    "h5py",
+    "scikit-learn",
+    "pandas",
+    "pillow",
+)
+
+_PROGRAM = "from gelkit.features.diagnosis import main; main()"
+_BATCH = 8
+_MEASURED_SECS = 1.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is usable here, or not, and what to do about that."""
+
+    name: str
+    usable: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one kernel does with one backbone, in one process of one thread."""
+
+    backbone: str
+    kernel: str
+    precision: str
+    images_per_second: float
+    """A second of one core: forward passes alone, of 224 x 224 views in batches of 8."""
+    cosine: float
+    """The smallest, over 8 synthetic gels and look-alikes, with torch in float32."""
+
+
+def find_packages() -> list[Finding]:
+    """Tell the versions of what gelkit computes with."""
+    return [_found_package(name) for name in PACKAGES]
+
+
+def find_hardware() -> list[Finding]:
+    """Tell which hardware types can be used here, without starting any."""
+    return [_tried(name, partial(_hardware, name)) for name in HARDWARE]
+
+
+def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
+    """Tell which backbones' ImageNet weights are at hand, without downloading any."""
+    from torch.hub import get_dir
+
+    folder = weights_dir or Path(get_dir(), "checkpoints")
+    return [
+        _tried(name, partial(find_weights, row, "imagenet", folder))
+        for name, row in BACKBONES.items()
+    ]
+
+
+def measure_kernels(
+    backbones: Sequence[str] = tuple(BACKBONES), progress: Progress = silent
+) -> list[Speed]:
+    """Measure every installed kernel in every precision, each backbone in a process of its own.
+
+    :raises GelkitError: a process failed.
+    """
+    measured = reported(backbones, "measure kernels", len(backbones), progress)
+    return [speed for backbone in measured for speed in _measured(backbone)]
+
+
+def main() -> None:
+    """Write the speeds of the backbone named on the command line, a line of JSON each."""
+    for speed in _speeds(sys.argv[1]):
+        print(json.dumps(asdict(speed)), flush=True)
+
+
+def _found_package(name: str) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        extra = {"torch_xla": "xla", "openvino": "fast"}.get(name)
+        return Finding(name, False, f"install gelkit's extra '{extra}'" if extra else "install it")
+
+
+def _hardware(name: str) -> str:
+    require_hardware(name)
+    if name == "cuda":
+        return open_device(name).name
+    return f"{os.cpu_count()} cores" if name == "cpu" else "a TPU chip is there"
+
+
+def _tried(name: str, action: Callable[[], object]) -> Finding:
+    try:
+        return Finding(name, True, str(action()))
+    except (DeviceError, WeightsError) as error:
+        return Finding(name, False, str(error))
+
+
+def _measured(backbone: str) -> list[Speed]:
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-c", _PROGRAM, backbone]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if run.returncode != 0:
+        raise GelkitError(
+            f"Expected to measure {backbone}. Received: {' '.join(run.stderr.splitlines()[-1:])}"
+        )
+    return [Speed(**json.loads(line)) for line in run.stdout.splitlines() if line.startswith("{")]
+
+
+def _speeds(backbone: str) -> Iterator[Speed]:
+    views = _sample_views()
+    reference: npt.NDArray[np.float32] | None = None
+    for kernel in CPU_KERNELS:
+        if kernel == "openvino" and importlib.util.find_spec("openvino") is None:
+            continue
+        for precision in PRECISIONS:
+            rate, embeddings = _timed(backbone, kernel, precision, views)
+            reference = embeddings if reference is None else reference
+            yield Speed(backbone, kernel, precision, rate, smallest_cosine(embeddings, reference))
+
+
+def _timed(
+    backbone: str, kernel: str, precision: str, views: npt.NDArray[np.uint8]
+) -> tuple[float, npt.NDArray[np.float32]]:
+    row = get_backbone(backbone)
+    device = open_device("cpu", kernel, precision)
+    device.prepare(freeze(load_weights(row, "random")[0], row), _BATCH)
+    embeddings = device.run(views)
+    batches, started = 0, time.process_time()
+    while time.process_time() - started < _MEASURED_SECS:
+        device.run(views)
+        batches += 1
+    return batches * _BATCH / (time.process_time() - started), embeddings
+
+
+def smallest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    """Return the smallest cosine between rows of the same number."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.min(np.sum(a * b, axis=1) / norms))
+
+
+def _sample_views() -> npt.NDArray[np.uint8]:
+    with tempfile.TemporaryDirectory() as folder:
+        draw_samples(Path(folder, "samples"), count=_BATCH)
+        images = read_catalog(Path(folder, "samples")).images
+        views: list[View] = [render(decode(image.path.read_bytes())) for image in images]
+    return np.stack(views)

@@ -1,0 +1,286 @@
+"""Workers: processes that read, decode and embed images, started and watched by the engine.
+
+A worker runs :func:`main` in a process of its own, which multiprocessing does not start: the
+caller's program is not imported a second time, and needs no guard.
+"""
+
+from __future__ import annotations
+
+import signal
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from mmap import mmap
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gelkit.errors import GelkitError
+from gelkit.features.backbones import Backbone, freeze
+from gelkit.features.cache import Failure
+from gelkit.features.devices import Device, DeviceError, open_device
+from gelkit.features.shards import Rows, make_rows
+from gelkit.features.weights import load_weights
+from gelkit.images.formats import FLAGS, DecodeRecord, ImageError, decode
+from gelkit.images.likeness import intensity_statistics, perceptual_hash
+from gelkit.images.views import View, render, render_views
+
+MAX_DECODING_THREADS = 32
+AHEAD = 3
+"""Batches that a worker may hold: one being embedded, and those decoded meanwhile."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An image to embed, and which of its views."""
+
+    path: Path
+    name: str
+    sha256: str
+    views: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How views are made: the part of a recipe that concerns images."""
+
+    geometry: str = "stretch"
+    window: str = "percentile"
+    augmentations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a worker needs to know before its first image."""
+
+    backbone: Backbone
+    weights: str
+    weights_seed: int
+    weights_dir: Path | None
+    hardware: str
+    kernel: str
+    precision: str
+    rendering: Rendering
+    batch_size: int
+    """Views that the device embeds at once."""
+    decoding_threads: int
+    """Threads that decode ahead of the device; 0 decodes in the thread that embeds."""
+    provenance: Mapping[str, Any]
+    """What the caller wants kept of where rows come from."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a worker sends back: rows (None if all failed), and the images that failed."""
+
+    rows: Rows | None
+    failures: list[Failure]
+
+
+class Clocks:
+    """Tells the engine, through shared memory, which images are being decoded, and since when.
+
+    One slot for each decoding thread: the image's number, or -1, and the monotonic clock's time.
+    """
+
+    _SLOT = struct.Struct("=qd")
+    SIZE = _SLOT.size * MAX_DECODING_THREADS
+
+    def __init__(self, memory: mmap) -> None:
+        self._memory = memory
+        self._local = threading.local()
+        self._free = list(range(MAX_DECODING_THREADS))
+
+    def clear(self) -> None:
+        """Say that nothing is being decoded."""
+        for slot in range(MAX_DECODING_THREADS):
+            self._write(slot, -1)
+
+    @contextmanager
+    def running(self, number: int) -> Iterator[None]:
+        """Say that this thread decodes an image, for as long as it does."""
+        if not hasattr(self._local, "slot"):
+            self._local.slot = self._free.pop()
+        self._write(self._local.slot, number)
+        try:
+            yield
+        finally:
+            self._write(self._local.slot, -1)
+
+    def read(self) -> list[tuple[int, float]]:
+        """Return the numbers of the images that are being decoded, and for how many seconds."""
+        slots = self._SLOT.iter_unpack(self._memory[: self.SIZE])
+        now = time.monotonic()
+        return [(number, now - since) for number, since in slots if number >= 0]
+
+    def _write(self, slot: int, number: int) -> None:
+        self._SLOT.pack_into(self._memory, slot * self._SLOT.size, number, time.monotonic())
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    task: Task
+    views: list[View]
+    perceptual_hash: int
+    record: DecodeRecord
+    n_bytes: int
+    intensity: npt.NDArray[np.float32]
+    secs: float
+
+
+def prepare(task: Task, rendering: Rendering) -> _Prepared | Failure:
+    """Read and decode an image, and render its views; what cannot be done is a failure."""
+    started = time.perf_counter()
+    try:
+        data = task.path.read_bytes()
+    except OSError as error:
+        return Failure(task.name, task.sha256, f"cannot be read: {error.strerror}", retry=True)
+    if sha256(data).hexdigest() != task.sha256:
+        return Failure(task.name, task.sha256, "changed while it was read", retry=True)
+    try:
+        image = decode(data)
+    except ImageError as error:
+        return Failure(task.name, task.sha256, str(error), retry=False, decoder=decoder_version())
+    views = render_views(
+        image,
+        task.views,
+        task.sha256,
+        rendering.geometry,
+        rendering.window,
+        rendering.augmentations,
+    )
+    is_clean = task.views[0] == 0 and rendering.geometry == "stretch"
+    likeness = views[0] if is_clean and rendering.window == "percentile" else render(image)
+    return _Prepared(
+        task=task,
+        views=views,
+        perceptual_hash=perceptual_hash(likeness),  # it must not depend on the recipe
+        record=image.record,
+        n_bytes=len(data),
+        intensity=intensity_statistics(image.pixels),
+        secs=time.perf_counter() - started,
+    )
+
+
+def decoder_version() -> str:
+    """Name what decodes images here, with its version."""
+    return f"Pillow {version('pillow')}"
+
+
+def embed(
+    prepared: Sequence[_Prepared | Failure],
+    device: Device,
+    batch_size: int,
+    provenance: Mapping[str, Any],
+) -> Batch:
+    """Embed the views of prepared images; an image that failed does not touch its neighbours.
+
+    :raises DeviceError: an embedding is no number.
+    """
+    failures = [image for image in prepared if isinstance(image, Failure)]
+    images = [image for image in prepared if isinstance(image, _Prepared)]
+    if not images:
+        return Batch(None, failures)
+    started = time.perf_counter()
+    views = np.stack([view for image in images for view in image.views])
+    embeddings = np.concatenate(
+        [device.run(views[i : i + batch_size]) for i in range(0, len(views), batch_size)]
+    )
+    if not np.isfinite(embeddings).all():
+        raise DeviceError(
+            f"Expected finite embeddings. Received: NaN or infinity from {device.name}. "
+            "Check the weights; nothing of this batch was kept."
+        )
+    share = (time.perf_counter() - started) / len(views)
+    return Batch(make_rows(_columns(images, embeddings, share), provenance), failures)
+
+
+def _columns(
+    images: Sequence[_Prepared], embeddings: npt.NDArray[np.float32], share: float
+) -> dict[str, object]:
+    rows = [(image, view) for image in images for view in image.task.views]
+    return {
+        "sha256": [image.task.sha256 for image, _ in rows],
+        "view": [view for _, view in rows],
+        "embedding": embeddings,
+        "perceptual_hash": np.array([image.perceptual_hash for image, _ in rows], dtype="u8"),
+        "height": [image.record.height for image, _ in rows],
+        "width": [image.record.width for image, _ in rows],
+        "bit_depth": [image.record.bit_depth for image, _ in rows],
+        "n_bytes": [image.n_bytes for image, _ in rows],
+        "format": [image.record.format for image, _ in rows],
+        "mode": [image.record.mode for image, _ in rows],
+        "intensity": np.stack([image.intensity for image, _ in rows]),
+        "flags": [_flag_bits(image.record) for image, _ in rows],
+        "extraction_secs": [image.secs / len(image.task.views) + share for image, _ in rows],
+    }
+
+
+def _flag_bits(record: DecodeRecord) -> int:
+    return sum(1 << bit for bit, flag in enumerate(FLAGS) if flag in record.flags)
+
+
+def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
+    """Open the device and put the frozen backbone on it; return what is to be kept of both."""
+    device = open_device(setup.hardware, setup.kernel, setup.precision)
+    model, weights_sha256 = load_weights(
+        setup.backbone, setup.weights, setup.weights_seed, setup.weights_dir
+    )
+    device.prepare(freeze(model, setup.backbone), setup.batch_size)
+    return device, {
+        **setup.provenance,
+        "device": device.name,
+        "versions": device.versions() | {"decoder": decoder_version()},
+        "weights_sha256": weights_sha256,
+        "batch_size": setup.batch_size,
+    }
+
+
+def _serve(connection: Connection, clocks: Clocks) -> None:
+    setup: Setup = connection.recv()
+    device, provenance = open_backbone(setup)
+
+    def prepared(number: int, task: Task) -> _Prepared | Failure:
+        with clocks.running(number):
+            return prepare(task, setup.rendering)
+
+    with _starter(setup.decoding_threads) as start:
+        waiting: deque[list[Callable[[], _Prepared | Failure]]] = deque()
+        while True:
+            while not waiting or (len(waiting) < AHEAD and connection.poll()):
+                waiting.append([start(prepared, *numbered) for numbered in connection.recv()])
+            images = [result() for result in waiting.popleft()]
+            connection.send(embed(images, device, setup.batch_size, provenance))
+
+
+@contextmanager
+def _starter(threads: int) -> Iterator[Callable[..., Callable[[], Any]]]:
+    """Yield what starts a call and returns how to get its result: in threads, or when asked."""
+    if not threads:
+        yield lambda function, *arguments: lambda: function(*arguments)
+        return
+    with ThreadPoolExecutor(min(threads, MAX_DECODING_THREADS)) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result
+
+
+def main() -> None:
+    """Serve the engine until it hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
+    connection, memory = Connection(int(sys.argv[1])), mmap(int(sys.argv[2]), Clocks.SIZE)
+    try:
+        _serve(connection, Clocks(memory))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except GelkitError as error:
+        connection.send(error)

@@ -1,0 +1,52 @@
+"""Diagnosis: what it says can be used can be used, and a gain is measured, not promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gelkit.features import diagnosis
+from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
+
+
+def test_packages_are_those_installed() -> None:
+    """Someone who reports a bug would report other versions than were used."""
+    found = {finding.name: finding for finding in diagnosis.find_packages()}
+    import torch
+
+    assert found["torch"].note == torch.__version__.partition("+")[0]
+    assert found["torch"].usable
+
+
+def test_a_package_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user would not know how to get the faster kernel."""
+    monkeypatch.setattr(diagnosis, "PACKAGES", ("no-such-package",))
+    assert not diagnosis.find_packages()[0].usable
+
+
+def test_the_cpu_can_always_be_used() -> None:
+    """A laptop would be told that it can do nothing."""
+    found = {finding.name: finding for finding in diagnosis.find_hardware()}
+    assert found["cpu"].usable
+    assert found["tpu"].usable or "--emulate-tpu" in found["tpu"].note
+
+
+@pytest.mark.usefixtures("pretrained")
+def test_weights_at_hand_are_found_and_others_named(tmp_path: Path) -> None:
+    """Someone without a network would not know which files to bring."""
+    found = {finding.name: finding for finding in diagnosis.find_pretrained()}
+    assert found["resnet18"].usable
+    assert not found["vgg16"].usable
+    assert "vgg16-397923af.pth" in found["vgg16"].note
+    assert not any(finding.usable for finding in diagnosis.find_pretrained(tmp_path))
+
+
+def test_every_kernel_is_measured() -> None:
+    """A user would choose a kernel that is slower on this processor."""
+    speeds = diagnosis.measure_kernels(["mobilenet-v3"])
+    assert [(s.kernel, s.precision) for s in speeds] == [
+        (kernel, precision) for kernel in CPU_KERNELS for precision in PRECISIONS
+    ]
+    assert all(speed.images_per_second > 0 for speed in speeds)
+    assert speeds[0].cosine == pytest.approx(1)

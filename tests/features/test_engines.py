@@ -1,0 +1,240 @@
+"""The engine: rows do not depend on workers or batches, and no image can stop or harm a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from gelkit.errors import GelkitError
+from gelkit.features.backbones import get_backbone
+from gelkit.features.devices import DeviceError
+from gelkit.features.engines import choose_workers, embed_in_workers
+from gelkit.features.weights import WeightsError, load_weights
+from gelkit.features.workers import AHEAD, Batch, Rendering, Setup, Task
+from gelkit.images.fingerprints import Fingerprints
+
+ROW = get_backbone("mobilenet-v3")
+
+
+def _setup(batch_size: int = 4, weights: str = "random") -> Setup:
+    return Setup(
+        backbone=ROW,
+        weights=weights,
+        weights_seed=0,
+        weights_dir=None,
+        hardware="cpu",
+        kernel="torch",
+        precision="float32",
+        rendering=Rendering(),
+        batch_size=batch_size,
+        decoding_threads=0,
+        provenance={},
+    )
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
+    """Return eleven different images to embed, the first and the last with two views."""
+    folder = tmp_path_factory.mktemp("gels")
+    made = []
+    for number in range(11):
+        path = folder / f"{number}.png"
+        values = np.random.default_rng(number).integers(0, 256, (9, 9), dtype=np.uint8)
+        Image.fromarray(values).resize((300, 200), Image.Resampling.BILINEAR).save(path)
+        views = (0, 3) if number in (0, 10) else (0,)
+        made.append(Task(path, path.name, Fingerprints().sha256(path), views))
+    return made
+
+
+def _embeddings(batches: Sequence[Batch]) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
+    found = {}
+    for batch in batches:
+        if batch.rows is not None:
+            columns = batch.rows.columns
+            names = [digest.decode() for digest in columns["sha256"].tolist()]
+            identities = list(zip(names, columns["view"].tolist(), strict=True))
+            assert not set(identities) & set(found), "a row came twice"
+            found |= dict(zip(identities, columns["embedding"], strict=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tasks: list[Task]) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
+    """Return the embeddings that one worker makes of one image at a time."""
+    return _embeddings(list(embed_in_workers(tasks, _setup(1), workers=1)))
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch_size", "backwards"), [(1, 16, False), (2, 4, False), (2, 3, True)]
+)
+def test_rows_depend_on_nothing_but_the_image(
+    workers: int,
+    batch_size: int,
+    backwards: bool,
+    tasks: list[Task],
+    expected: dict[tuple[str, int], npt.NDArray[np.float32]],
+) -> None:
+    """The same image would get other embeddings on another machine, or among other images."""
+    ordered = tasks[::-1] if backwards else tasks
+    found = _embeddings(list(embed_in_workers(ordered, _setup(batch_size), workers)))
+    assert set(found) == {(task.sha256, view) for task in tasks for view in task.views}
+    largest = max(float(np.abs(values).max()) for values in expected.values())
+    for identity, values in expected.items():
+        np.testing.assert_allclose(found[identity], values, rtol=1e-5, atol=1e-5 * largest)
+
+
+class _Watched(list[Task]):
+    """Tasks that tell how many of them were asked for."""
+
+    asked = 0
+
+    def __getitem__(self, index: object) -> object:
+        self.asked += 1
+        return super().__getitem__(index)
+
+
+def test_memory_stays_bounded(tasks: list[Task]) -> None:
+    """A data set larger than the memory could not be embedded."""
+    many = _Watched(tasks * 50)
+    batches = embed_in_workers(many, _setup(4), workers=2)
+    for _ in range(3):
+        next(batches)
+    assert many.asked <= 4 * (2 * AHEAD + 3)
+    batches.close()
+
+
+def _children() -> list[int]:
+    own = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = [int(pid) for file in own for pid in file.read_text().split()]
+    return [pid for pid in pids if b"gelkit.features.workers" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_no_worker_is_left_behind(tasks: list[Task]) -> None:
+    """Someone who stops half-way would find processes that hold the memory."""
+    batches = embed_in_workers(tasks * 50, _setup(2), workers=2)
+    next(batches)
+    assert len(_children()) == 2
+    batches.close()
+    assert _children() == []
+
+
+def test_images_of_a_killed_worker_are_embedded_by_another(
+    tasks: list[Task], expected: dict[tuple[str, int], npt.NDArray[np.float32]]
+) -> None:
+    """A worker that the system kills for its memory would take images with it."""
+    batches = embed_in_workers(tasks, _setup(1), workers=2)
+    done = [next(batches)]
+    for pid in _children():
+        os.kill(pid, signal.SIGKILL)
+    done += batches
+    assert [failure for batch in done for failure in batch.failures] == []
+    assert set(_embeddings(done)) == set(expected)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Task:
+    """Return an image that is never read to its end."""
+    os.mkfifo(tmp_path / "hanging.png")
+    return Task(tmp_path / "hanging.png", "hanging.png", "0" * 64)
+
+
+def test_an_image_that_hangs_fails_alone(tasks: list[Task], hanging: Task) -> None:
+    """One file that was made to take for ever would stop a run over thousands."""
+    mixed = [*tasks[:2], hanging, *tasks[2:6]]
+    batches = list(embed_in_workers(mixed, _setup(4), workers=1, decode_secs=1.5))
+    failures = [failure for batch in batches for failure in batch.failures]
+    assert [failure.name for failure in failures] == ["hanging.png"]
+    assert "decodes within 1.5 s" in failures[0].error
+    assert {sha256 for sha256, _ in _embeddings(batches)} == {task.sha256 for task in tasks[:6]}
+
+
+@pytest.fixture
+def kill_workers() -> Iterator[Callable[[float], None]]:
+    """Return what kills all workers again and again, so many seconds apart, until the test ends."""
+    over = threading.Event()
+
+    def kill(every: float) -> None:
+        while not over.wait(every):
+            for pid in _children():
+                os.kill(pid, signal.SIGKILL)
+
+    threads: list[threading.Thread] = []
+
+    def start(every: float) -> None:
+        threads.append(threading.Thread(target=kill, args=(every,)))
+        threads[0].start()
+
+    yield start
+    over.set()
+    threads[0].join()
+
+
+def test_an_image_whose_worker_dies_twice_fails_alone(
+    tasks: list[Task], hanging: Task, kill_workers: Callable[[float], None]
+) -> None:
+    """An image that crashes its decoder would be tried for ever, or spoil its batch."""
+    batches = embed_in_workers([hanging, *tasks[:3]], _setup(4), workers=1)
+    kill_workers(12.0)
+    failures, embedded = [], set()
+    for batch in batches:
+        failures += batch.failures
+        embedded |= {sha256 for sha256, _ in _embeddings([batch])}
+    assert [failure.name for failure in failures] == ["hanging.png"]
+    assert "died 2 times (SIGKILL" in failures[0].error
+    assert failures[0].retry
+    assert embedded == {task.sha256 for task in tasks[:3]}
+
+
+def test_workers_that_only_die_are_an_error(
+    tasks: list[Task], kill_workers: Callable[[float], None]
+) -> None:
+    """A machine without memory would start workers for ever."""
+    batches = embed_in_workers(tasks, _setup(4), workers=2)
+    kill_workers(0.05)
+    with pytest.raises(GelkitError, match="deaths in a row, the last by SIGKILL"):
+        list(batches)
+
+
+def test_what_a_worker_refuses_reaches_the_caller(tasks: list[Task], tmp_path: Path) -> None:
+    """Weights that cannot be had would look like a crash; broken ones would fill the cache."""
+    with pytest.raises(WeightsError, match="No such file"):
+        list(embed_in_workers(tasks, _setup(weights=str(tmp_path / "none.pth")), workers=1))
+    state = load_weights(ROW, "random")[0].state_dict()
+    state["classifier.0.bias"][:] = float("nan")
+    torch.save(state, tmp_path / "broken.pth")
+    with pytest.raises(DeviceError, match="Check the weights"):
+        list(embed_in_workers(tasks, _setup(weights=str(tmp_path / "broken.pth")), workers=1))
+
+
+def test_workers_fit_the_machine() -> None:
+    """A laptop would swap, or half of its cores be idle; a TPU be asked for twice."""
+    assert choose_workers("cpu", ROW.parameters) >= 1
+    assert choose_workers("cpu", 10**12) == 1
+    assert choose_workers("tpu", ROW.parameters) == 1
+    assert choose_workers("cpu", ROW.parameters, given=7) == 7
+
+
+def test_time_goes_on_while_nothing_is_wrong(tasks: list[Task]) -> None:
+    """A slow computer would lose images to the clock of an image that was done long ago."""
+    batches = embed_in_workers(tasks, _setup(2), workers=1, decode_secs=1.0)
+    done = [next(batches)]
+    time.sleep(2.5)
+    done += batches
+    assert [failure for batch in done for failure in batch.failures] == []
