@@ -166,14 +166,16 @@ def read_any(path: Path) -> tuple[Recipe, Rows]:
 
 def read_identities(path: Path, recipe: Recipe) -> list[tuple[str, int]]:
     """Read only the SHA-256 and view of each row; errors as of :func:`read`."""
-    with _Opened(_verified_bytes(path), recipe, str(path)) as shard:
+    with open(path, "rb") as file:
+        _require_name(path, hashlib.file_digest(file, "sha256").hexdigest())
+    with _Opened(path, path.stat().st_size, recipe, str(path)) as shard:
         digests, views = shard.column("sha256"), shard.column("view")
     return list(zip(to_strings(digests), views.tolist(), strict=True))
 
 
 def decode(data: bytes, recipe: Recipe, name: str) -> Rows:
     """Read a shard's bytes and verify its rows; errors as of :func:`read`."""
-    with _Opened(data, recipe, name) as shard:
+    with _Opened(io.BytesIO(data), len(data), recipe, name) as shard:
         columns = {column: shard.column(column) for column in COLUMNS}
         records = tuple(json.loads(record) for record in shard.column(RECORDS))
         rows = Rows(columns, records)
@@ -207,12 +209,12 @@ def to_strings(column: npt.NDArray[Any]) -> list[str]:
 class _Opened:
     """An open shard; what HDF5 raises on damage leaves it as :class:`CacheError`."""
 
-    def __init__(self, data: bytes, recipe: Recipe, name: str) -> None:
-        self._data, self._recipe, self._name = data, recipe, name
+    def __init__(self, source: Path | io.BytesIO, size: int, recipe: Recipe, name: str) -> None:
+        self._source, self._size, self._recipe, self._name = source, size, recipe, name
 
     def __enter__(self) -> _Opened:
         try:
-            self._file = h5py.File(io.BytesIO(self._data), "r")
+            self._file = h5py.File(self._source, "r")
         except DAMAGE as error:
             raise _damaged(self._name, str(error)) from error
         try:
@@ -236,7 +238,7 @@ class _Opened:
         dataset = self._file[name]
         self.require(isinstance(dataset, h5py.Dataset), f"a dataset {name!r}")
         self.require(not dataset.is_virtual and dataset.external is None, "no outside storage")
-        self.require(dataset.nbytes <= len(self._data), f"{name!r} no larger than its file")
+        self.require(dataset.nbytes <= self._size, f"{name!r} no larger than its file")
         dtype = np.dtype(COLUMNS[name]) if name in COLUMNS else dataset.dtype
         self.require(dataset.dtype.kind == dtype.kind, f"{name!r} of the type {dtype}")
         self.require(dataset.ndim == (2 if name in _WIDE_COLUMNS else 1), f"{name!r} in its shape")
@@ -265,15 +267,19 @@ class _Opened:
 
 
 def _verified_bytes(path: Path) -> bytes:
-    """Read a shard's bytes, and check them against its name before HDF5 sees them.
+    data = path.read_bytes()
+    _require_name(path, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def _require_name(path: Path, sha256: str) -> None:
+    """Check a shard's bytes against its name, before HDF5 sees them.
 
     A flipped bit in the right place sends HDF5 into an endless loop, or past its buffers.
     """
-    data = read_bytes(path)
     digits = path.stem.rpartition("-")[2]
-    if len(digits) != _NAME_DIGITS or not hashlib.sha256(data).hexdigest().startswith(digits):
+    if len(digits) != _NAME_DIGITS or not sha256.startswith(digits):
         raise _damaged(str(path), "its bytes are not those its name was made from")
-    return data
 
 
 def _damaged(name: str, reason: str) -> CacheError:
