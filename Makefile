@@ -37,7 +37,7 @@ samples: .venv/installed  ## draw the synthetic sample set
 	@test -d $@/gel || $(GELKIT) samples $@
 
 test: .venv/installed-test  ## run the tests
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: .venv/installed-dev  ## formatter, linter, type checker
 	.venv/bin/ruff format --check .

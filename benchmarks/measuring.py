@@ -98,13 +98,13 @@ def _watched(command: Sequence[str]) -> tuple[str, float | None]:
         while True:
             with suppress(subprocess.TimeoutExpired):
                 return process.communicate(timeout=SAMPLE_SECS)[0], peak or None
-            peak = max(peak, _session_mib(process.pid))
+            peak = max(peak, session_mib(process.pid))
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _session_mib(session: int) -> float:
+def session_mib(session: int) -> float:
     """Add up the proportional set sizes of a session's processes: shared pages count once."""
     total = 0
     for process in Path("/proc").glob("[0-9]*"):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gelkit.errors import GelkitError, UsageError
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.embeddings import Embeddings
-    from gelkit.features.extraction import extract, load
+    from gelkit.features.extraction import Workforce, extract, load
     from gelkit.features.recipe import RecipeOptions
     from gelkit.heads.architectures import HEADS, OPTIMIZERS, build_head
     from gelkit.heads.comparison import compare
@@ -32,6 +32,7 @@ _HOMES = {
     "RecipeOptions": "gelkit.features.recipe",
     "Settings": "gelkit.heads.training",
     "UsageError": "gelkit.errors",
+    "Workforce": "gelkit.features.extraction",
     "build_head": "gelkit.heads.architectures",
     "choose_configurations": "gelkit.heads.configurations",
     "compare": "gelkit.heads.comparison",
@@ -55,6 +56,7 @@ __all__ = [
     "RecipeOptions",
     "Settings",
     "UsageError",
+    "Workforce",
     "build_head",
     "choose_configurations",
     "compare",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 import gelkit
-from gelkit.errors import UsageError
-from gelkit.features.embeddings import Embeddings
-from gelkit.features.extraction import load
-from gelkit.features.planning import MissingEmbeddingsError, features_command, plan
 from gelkit.features.recipe import RecipeOptions
 from gelkit.heads.configurations import Configuration, choose_configurations
+from gelkit.heads.datasets import Dataset, decisive, load_dataset
 from gelkit.heads.metrics import score_out_of_fold
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, write_results
@@ -34,7 +30,6 @@ from gelkit.heads.saved import (
     recorded_names,
     write_head,
 )
-from gelkit.heads.splits import Folds, group_images, make_splits, splits_fingerprint
 from gelkit.heads.training import Job, Settings, Trained, train_all
 from gelkit.images.catalog import Catalog, require_classes, write_manifest
 from gelkit.progress import Progress, silent
@@ -44,31 +39,6 @@ logger = logging.getLogger(__name__)
 RESULTS_FILE = "results.csv"
 PREDICTIONS_FILE = "predictions.csv"
 TEST_MANIFEST = "test.csv"
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    """The images that are compared on, and how they are split."""
-
-    embeddings: Mapping[tuple[str, str], Embeddings]
-    """By backbone and hardware; all of the same images."""
-    groups: npt.NDArray[np.int64]
-    splits: Folds
-    options: RecipeOptions
-    settings: Settings
-
-    @property
-    def any(self) -> Embeddings:
-        """The embeddings of one pair, for what is the same for all."""
-        return next(iter(self.embeddings.values()))
-
-    @property
-    def fingerprint(self) -> str:
-        return dataset_fingerprint(self.any)
-
-    @property
-    def splits_fingerprint(self) -> str:
-        return splits_fingerprint(self.splits, self.any.sha256s)
 
 
 def compare(
@@ -102,7 +72,7 @@ def compare(
     chosen = tuple(choose_configurations() if configurations is None else configurations)
     training = catalog.only("train")
     require_classes(training)
-    dataset = _load_dataset(
+    dataset = load_dataset(
         training, chosen, Path(cache), options or RecipeOptions(), settings or Settings()
     )
     available = [c for c in chosen if (c.backbone, c.hardware) in dataset.embeddings]
@@ -116,99 +86,6 @@ def compare(
     return _collect(dataset, folder)
 
 
-def dataset_fingerprint(embeddings: Embeddings) -> str:
-    """Return the SHA-256 over which images have which label, whatever their order and names."""
-    pairs = zip(embeddings.sha256s, embeddings.labels, strict=True)
-    return sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
-
-
-def warn_of_failures(embeddings: Embeddings) -> None:
-    """Log which images take no part because stage one could not read them."""
-    if embeddings.failures:
-        logger.warning(
-            "%d images could not be read and take no part: %s",
-            len(embeddings.failures),
-            "; ".join(f"{failure.name}: {failure.error}" for failure in embeddings.failures),
-        )
-
-
-def _load_dataset(
-    catalog: Catalog,
-    configurations: Sequence[Configuration],
-    cache: Path,
-    options: RecipeOptions,
-    settings: Settings,
-) -> _Dataset:
-    pairs = list(dict.fromkeys((c.backbone, c.hardware) for c in configurations))
-    options, embeddings = _load_available(catalog, pairs, cache, options)
-    first = next(iter(embeddings.values()))
-    warn_of_failures(first)
-    for pair, other in embeddings.items():
-        if other.sha256s != first.sha256s:
-            raise UsageError(
-                f"Expected the same images for all configurations. Received: {len(first)} for "
-                f"{first.recipe.folder_name} and {len(other)} for {other.recipe.folder_name}: some "
-                f"failed in one of them. Try those again: gelkit features DATA "
-                f"--backbone {pair[0]} --hardware {pair[1]}"
-            )
-    groups = group_images(first)
-    splits = make_splits(
-        first.targets,
-        groups,
-        first.classes,
-        folds=settings.folds,
-        repeats=settings.repeats,
-        seed=settings.seed,
-    )
-    return _Dataset(embeddings, groups, splits, options, settings)
-
-
-def _load_available(
-    catalog: Catalog, pairs: Sequence[tuple[str, str]], cache: Path, options: RecipeOptions
-) -> tuple[RecipeOptions, Mapping[tuple[str, str], Embeddings]]:
-    """Load what is cached completely, with the first of the weights that any pair is cached with.
-
-    :returns: the options with those weights, and the embeddings by pair.
-    """
-    weights = ("imagenet", "random") if options.weights == "auto" else (options.weights,)
-    for chosen in (replace(options, weights=name) for name in weights):
-        available = _load_cached(catalog, pairs, cache, chosen)
-        if available:
-            if chosen.weights != weights[0]:
-                logger.warning("weights auto: only embeddings of RANDOM weights are cached")
-            _warn_of_missing([pair for pair in pairs if pair not in available], chosen)
-            return chosen, available
-    backbone, hardware = pairs[0]
-    first = replace(options, weights=weights[0])
-    planned = plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=first)
-    raise MissingEmbeddingsError(
-        planned.cache.folder, len(planned.tasks), len(catalog), features_command(pairs, options)
-    )
-
-
-def _load_cached(
-    catalog: Catalog, pairs: Sequence[tuple[str, str]], cache: Path, options: RecipeOptions
-) -> dict[tuple[str, str], Embeddings]:
-    cached: dict[tuple[str, str], Embeddings] = {}
-    for backbone, hardware in pairs:
-        with suppress(MissingEmbeddingsError):
-            cached[backbone, hardware] = load(
-                catalog, backbone=backbone, hardware=hardware, cache=cache, options=options
-            )
-    return cached
-
-
-def _warn_of_missing(missing: Sequence[tuple[str, str]], options: RecipeOptions) -> None:
-    for hardware in dict.fromkeys(hardware for _, hardware in missing):
-        absent = [pair for pair in missing if pair[1] == hardware]
-        logger.warning(
-            "left out, since their embeddings are not cached: %s on %s. Compute them with: %s",
-            ", ".join(backbone for backbone, _ in absent),
-            hardware,
-            features_command(absent, options),
-        )
-
-
 def _keep_test_set(test: Catalog, out: Path) -> None:
     """Remember the rows marked ``test``: they are evaluate's default test set."""
     path = out / TEST_MANIFEST
@@ -220,7 +97,7 @@ def _keep_test_set(test: Catalog, out: Path) -> None:
 
 def _train_missing(
     configurations: Sequence[Configuration],
-    dataset: _Dataset,
+    dataset: Dataset,
     out: Path | None,
     workers: int,
     progress: Progress,
@@ -244,7 +121,7 @@ def _train_missing(
     return trained
 
 
-def _is_kept(out: Path, configuration: Configuration, dataset: _Dataset) -> bool:
+def _is_kept(out: Path, configuration: Configuration, dataset: Dataset) -> bool:
     saved = read_record(out, configuration)
     return (
         saved is not None
@@ -253,7 +130,7 @@ def _is_kept(out: Path, configuration: Configuration, dataset: _Dataset) -> bool
     )
 
 
-def _job(configuration: Configuration, dataset: _Dataset) -> Job:
+def _job(configuration: Configuration, dataset: Dataset) -> Job:
     embeddings = dataset.embeddings[configuration.backbone, configuration.hardware]
     return Job(
         name=configuration.name,
@@ -267,28 +144,23 @@ def _job(configuration: Configuration, dataset: _Dataset) -> Job:
     )
 
 
-def _fingerprint(configuration: Configuration, dataset: _Dataset) -> str:
+def _fingerprint(configuration: Configuration, dataset: Dataset) -> str:
     """Return the SHA-256 over everything that decides a head and its row."""
     embeddings = dataset.embeddings[configuration.backbone, configuration.hardware]
-    decisive = {
+    everything = {
         "configuration": asdict(configuration),
         "settings": asdict(dataset.settings),
-        "options": asdict(_decisive(dataset.options)),
+        "options": asdict(decisive(dataset.options)),
         "embeddings": embeddings.fingerprint,
         "labels": embeddings.labels,
         "splits": dataset.splits_fingerprint,
         "versions": {name: version(name) for name in ("keras", "torch", "scikit-learn")},
         "gelkit": gelkit.__version__,
     }
-    return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
-def _decisive(options: RecipeOptions) -> RecipeOptions:
-    """Return options without those that may differ within one table of results."""
-    return replace(options, emulate_tpu=False, weights_dir=None)
-
-
-def _record(configuration: Configuration, dataset: _Dataset, trained: Trained) -> SavedHead:
+def _record(configuration: Configuration, dataset: Dataset, trained: Trained) -> SavedHead:
     embeddings = dataset.embeddings[configuration.backbone, configuration.hardware]
     return SavedHead(
         configuration=configuration,
@@ -302,7 +174,7 @@ def _record(configuration: Configuration, dataset: _Dataset, trained: Trained) -
     )
 
 
-def _row(configuration: Configuration, dataset: _Dataset, trained: Trained) -> dict[str, Any]:
+def _row(configuration: Configuration, dataset: Dataset, trained: Trained) -> dict[str, Any]:
     embeddings = dataset.embeddings[configuration.backbone, configuration.hardware]
     scores = score_out_of_fold(embeddings.targets, trained.probabilities, dataset.splits)
     return {
@@ -331,7 +203,7 @@ def _row(configuration: Configuration, dataset: _Dataset, trained: Trained) -> d
     }
 
 
-def _collect(dataset: _Dataset, out: Path) -> pd.DataFrame:
+def _collect(dataset: Dataset, out: Path) -> pd.DataFrame:
     """Write results.csv and predictions.csv of all heads in ``out`` that can be compared."""
     comparable = _comparable_heads(dataset, out)
     results = make_results([saved.row for saved in comparable])
@@ -344,7 +216,7 @@ def _collect(dataset: _Dataset, out: Path) -> pd.DataFrame:
     return results
 
 
-def _comparable_heads(dataset: _Dataset, out: Path) -> list[SavedHead]:
+def _comparable_heads(dataset: Dataset, out: Path) -> list[SavedHead]:
     """Read the heads in ``out`` that are comparable; log which are not, and why."""
     configurations = {c.name: c for c in choose_configurations(hardware=())}
     recorded = recorded_names(out)
@@ -361,7 +233,7 @@ def _comparable_heads(dataset: _Dataset, out: Path) -> list[SavedHead]:
     return [saved for name, saved in heads.items() if saved is not None and name not in left_out]
 
 
-def _obstacle(saved: SavedHead | None, dataset: _Dataset, out: Path) -> str | None:
+def _obstacle(saved: SavedHead | None, dataset: Dataset, out: Path) -> str | None:
     """Say what keeps a head out of one table with the others, if anything does."""
     if saved is None:
         return "record damaged or of another version"
@@ -369,14 +241,14 @@ def _obstacle(saved: SavedHead | None, dataset: _Dataset, out: Path) -> str | No
         "other images": saved.row.get("dataset_fingerprint") != dataset.fingerprint,
         "other splits": saved.row.get("splits_fingerprint") != dataset.splits_fingerprint,
         "other settings": saved.settings != dataset.settings,
-        "other recipe options": _decisive(saved.options) != _decisive(dataset.options),
+        "other recipe options": decisive(saved.options) != decisive(dataset.options),
         "files lost or damaged": not is_whole(out, saved),
     }
     return next((obstacle for obstacle, holds in obstacles.items() if holds), None)
 
 
 def _predictions(
-    saved: SavedHead, dataset: _Dataset, probabilities: npt.NDArray[np.float32]
+    saved: SavedHead, dataset: Dataset, probabilities: npt.NDArray[np.float32]
 ) -> Columns:
     """Return out-of-fold predictions, a row for each repeat and image."""
     embeddings, repeats = dataset.any, len(dataset.splits)

@@ -13,13 +13,9 @@ import pandas as pd
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import extract
-from gelkit.heads.comparison import (
-    RESULTS_FILE,
-    TEST_MANIFEST,
-    dataset_fingerprint,
-    warn_of_failures,
-)
+from gelkit.heads.comparison import RESULTS_FILE, TEST_MANIFEST
 from gelkit.heads.configurations import Configuration
+from gelkit.heads.datasets import dataset_fingerprint, warn_of_failures
 from gelkit.heads.metrics import score
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, read_results, write_results

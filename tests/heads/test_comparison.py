@@ -22,8 +22,9 @@ from gelkit.features.engines import decoder_version
 from gelkit.features.planning import MissingEmbeddingsError
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.heads.architectures import HEADS, OPTIMIZERS
-from gelkit.heads.comparison import compare, dataset_fingerprint
+from gelkit.heads.comparison import compare
 from gelkit.heads.configurations import Configuration, choose_configurations
+from gelkit.heads.datasets import dataset_fingerprint
 from gelkit.heads.evaluation import find_test_set
 from gelkit.heads.metrics import score
 from gelkit.heads.results import read_results
