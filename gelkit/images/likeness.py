@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -49,9 +51,24 @@ def intensity_statistics(pixels: Pixels) -> npt.NDArray[np.float32]:
     if pixels.dtype == np.uint8:
         return _statistics_of_8_bit(pixels)
     spread = (np.mean(pixels, dtype=np.float64), np.std(pixels, dtype=np.float64))
-    low, *middle, high = np.percentile(pixels, _PERCENTILES)
+    low, *middle, high = percentiles(pixels, _PERCENTILES)
     ends = (np.mean(pixels <= 0), np.mean(pixels >= 1))
     return np.array([*spread, low, *middle, high, *ends], dtype=np.float32)
+
+
+def percentiles(pixels: Pixels, wanted: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return percentiles, interpolated linearly between order statistics.
+
+    As ``numpy.percentile``, but by a full sort, which NumPy does several times faster than it
+    selects.
+    """
+    ordered = np.sort(pixels, axis=None)
+    position = np.asarray(wanted) / 100 * (ordered.size - 1)
+    below = np.floor(position).astype(np.intp)
+    above = np.minimum(below + 1, ordered.size - 1)
+    low, high = ordered[below].astype(np.float64), ordered[above].astype(np.float64)
+    values: npt.NDArray[np.float64] = low + (position - below) * (high - low)
+    return values
 
 
 def _statistics_of_8_bit(pixels: Pixels) -> npt.NDArray[np.float32]:

@@ -19,6 +19,7 @@ from gelkit.images.augmentations import (
     draw_parameters,
 )
 from gelkit.images.formats import DecodedImage, Pixels
+from gelkit.images.likeness import percentiles
 
 View: TypeAlias = "npt.NDArray[np.uint8]"
 
@@ -107,7 +108,7 @@ def _windowed(pixels: Pixels) -> Pixels:
     """Stretch what lies between the percentiles over the range; 8-bit images stay as they are."""
     if pixels.dtype == np.uint8:
         return pixels
-    low, high = np.percentile(pixels, _WINDOW_PERCENTILES)
+    low, high = percentiles(pixels, _WINDOW_PERCENTILES)
     if high <= low:
         return pixels
     stretched: Pixels = np.clip((pixels - low) / (high - low), 0, 1).astype(np.float32)
