@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,8 @@ import click
 
 import gelkit
 from gelkit.errors import GelkitError, UsageError
-from gelkit.features.extraction import Workforce, carry_out
-from gelkit.features.planning import choose_weights, identify, plan
+from gelkit.features.extraction import Workforce, carry_out, plan_views
+from gelkit.features.planning import choose_weights, identify
 from gelkit.features.verification import verify
 from gelkit.heads.training import Settings
 from gelkit.progress import Progress
@@ -87,6 +89,9 @@ def main() -> None:
       gelkit heads my_gels --weights random
       gelkit evaluate
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names need not be text
     logger = logging.getLogger("gelkit")
     if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
         logger.addHandler(_Warnings(logging.WARNING))
@@ -263,29 +268,30 @@ def features(
     _echo_if_any(skipped(catalog))
     with _bars() as progress:
         identified = identify(catalog, cache, verify=verify, progress=progress)
-    pairs = [(b, h) for h in hardware for b in backbones or tuple(BACKBONES)]
+    pairs = list(dict.fromkeys((b, h) for h in hardware for b in backbones or tuple(BACKBONES)))
     options = choose_weights(identified, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
     plans = [
-        plan(
+        planned
+        for backbone, name in pairs
+        for planned in plan_views(
             identified,
             backbone=backbone,
             hardware=name,
             cache=cache,
             options=options,
-            views=range(views),
+            views=views,
         )
-        for backbone, name in pairs
     ]
     click.echo(costs(plans))
     for planned in plans:
         if planned.tasks:
             require_hardware(planned.recipe.hardware, planned.recipe.kernel)
     workforce = Workforce(workers, batch_size)
-    failures: dict[str, Failure] = {}
+    failures: dict[tuple[str, str], Failure] = {}
     for planned in plans:
         with _bars() as progress:
             its = carry_out(planned, options=options, workforce=workforce, progress=progress)
-        failures |= {failure.name: failure for failure in its}
+        failures |= {(failure.name, failure.sha256): failure for failure in its}
         click.echo(done(planned, its))
     _echo_if_any(failed(list(failures.values())), err=True)
     if len(failures) == len(catalog):
@@ -477,7 +483,7 @@ def verify_caches(root: Path, repair: bool) -> None:
     with _bars() as progress:
         shards = verify(root, repair=repair, progress=progress)
     click.echo(verified(shards))
-    if any(shard.error for shard in shards) and not repair:
+    if any(shard.error and shard.set_aside is None for shard in shards):
         raise click.ClickException(
             "Expected whole caches. Received damage, listed above. Keep what is whole with: gelkit "
             "cache verify --repair, and compute the rest again with: gelkit features DATA"

@@ -149,6 +149,21 @@ def test_the_doctor_tells_what_is_there() -> None:
     assert "resnet18-f37072fd.pth" in output
 
 
+def test_equal_files_that_fail_are_all_named(tmp_path: Path) -> None:
+    """A class folder would seem larger than it is."""
+    _image(tmp_path / "data/a/good.png", 1)
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(b"no image")
+    for _ in range(2):
+        words = ("--cache", tmp_path / "cache", *SMALL, *RANDOM, *SMALL)
+        output = _done("features", tmp_path / "data", *words)
+        assert "failed, the others are done: 2" in output
+        assert "a/1.png" in output
+        assert "b/2.png" in output
+        assert output.count("1 x 1280") == 1
+
+
 def _one_class() -> tuple[str, ...]:
     _image(Path("data/gel/a.png"), 0)
     _done("features", "data", *SMALL, *RANDOM)
@@ -195,6 +210,13 @@ def _without_tpu() -> tuple[str, ...]:
     return ("features", "data", *SMALL, *RANDOM, "--hardware", "tpu")
 
 
+def _cache_is_a_file() -> tuple[str, ...]:
+    _image(Path("data/gel/a.png"), 0)
+    os.utime("data/gel/a.png", (0, 0))
+    Path("cache").touch()
+    return ("features", "data", *SMALL, *RANDOM, "--cache", "cache")
+
+
 MISTAKES = {
     "one class": (_one_class, 2, "Expected at least two classes"),
     "few images": (_fewer_images_than_folds, 2, "Expected at least 3 distinct images"),
@@ -210,6 +232,8 @@ MISTAKES = {
         "resnet18, vgg16, mobilenet-v3. Received: 'resnet19'",
     ),
     "no results": (lambda: ("evaluate",), 2, "gelkit heads DATA"),
+    "long path": (lambda: ("features", "x" * 300), 2, "File name too long"),
+    "cache is a file": (_cache_is_a_file, 1, "Expected to write"),
     "unknown option": (lambda: ("features", "--hardvare", "cpu"), 2, "No such option"),
 }
 

@@ -267,7 +267,7 @@ def _require_tpu_starts() -> None:
     environment = os.environ | {"PJRT_DEVICE": "TPU"}
     try:
         subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-P", "-c", program],
             env=environment,
             timeout=_TPU_START_SECS,
             check=True,

@@ -22,11 +22,12 @@ from gelkit.errors import GelkitError
 from gelkit.features.backbones import BACKBONES, freeze, get_backbone
 from gelkit.features.devices import DeviceError, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE, PRECISIONS
-from gelkit.features.weights import WeightsError, find_weights, load_weights
+from gelkit.features.weights import WeightsError, load_weights, verify_weights
 from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import decode
 from gelkit.images.samples import draw_samples
 from gelkit.images.views import View, render
+from gelkit.processes import import_path
 from gelkit.progress import Progress, reported, silent
 
 PACKAGES = (
@@ -83,10 +84,7 @@ def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     from torch.hub import get_dir
 
     folder = weights_dir or Path(get_dir(), "checkpoints")
-    return [
-        _tried(name, partial(find_weights, row, "imagenet", folder))
-        for name, row in BACKBONES.items()
-    ]
+    return [_tried(name, partial(verify_weights, row, folder)) for name, row in BACKBONES.items()]
 
 
 def measure_kernels(
@@ -130,8 +128,8 @@ def _tried(name: str, action: Callable[[], object]) -> Finding:
 
 def _measured(backbone: str) -> list[Speed]:
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, "-c", _PROGRAM, backbone]
+    environment["PYTHONPATH"] = import_path()
+    command = [sys.executable, "-P", "-c", _PROGRAM, backbone]
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode != 0:
         raise GelkitError(

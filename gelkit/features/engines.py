@@ -24,7 +24,6 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO
 
-import gelkit
 from gelkit.errors import GelkitError
 from gelkit.features.cache import Failure
 from gelkit.features.workers import (
@@ -34,8 +33,8 @@ from gelkit.features.workers import (
     Clocks,
     Setup,
     Task,
-    decoder_version,
 )
+from gelkit.processes import import_path
 
 DECODE_SECS = 60.0
 """After so long with one image its worker is killed, and the image recorded as failed."""
@@ -43,7 +42,10 @@ DECODE_SECS = 60.0
 _PROGRAM = "from gelkit.features.workers import main; main()"
 _ATTEMPTS = 2
 _DEATHS_IN_A_ROW = 10
+_DEATHS_AT_START = 3
 _LOOK_SECS = 1.0
+_PAUSE_SECS = 5.0
+_CGROUP = Path("/sys/fs/cgroup")
 _WORKER_BYTES = 1.2e9
 """What a worker of the largest backbone takes beside its weights, measured."""
 
@@ -54,10 +56,10 @@ def choose_workers(hardware: str, parameters: int, given: int | None = None) -> 
     :param parameters: of the backbone; a worker holds its weights about twice.
     :param given: what the user wants, which is not questioned.
     """
-    if given is not None:
-        return given
     if hardware != "cpu":
         return 1  # an accelerator belongs to one process
+    if given is not None:
+        return given
     from joblib import cpu_count  # it knows of affinity and of containers' limits
 
     fitting = int(0.7 * _available_bytes() // (_WORKER_BYTES + 8 * parameters))
@@ -100,8 +102,8 @@ class _Worker:
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace").strip().splitlines()
         self.errors.close()
-        reason = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return f"{reason}: {said[-1]}" if said else reason
+        reason = signal.strsignal(-code) if code < 0 else f"exit status {code}"
+        return f"{reason}: {said[-1]}" if said else str(reason)
 
 
 class _Engine:
@@ -111,16 +113,23 @@ class _Engine:
         self._tasks = tasks
         self._setup = setup
         self._decode_secs = decode_secs
+        views = max((len(task.views) for task in tasks), default=1)
+        self._images_a_batch = max(1, setup.batch_size // views)
         self._fresh = iter(range(len(tasks)))
         self._again: deque[list[int]] = deque()
         self._deaths: Counter[int] = Counter()
         self._deaths_in_a_row = 0
+        self._answered = False
         self._workers: list[_Worker] = []
         self._looked_at = time.monotonic()
 
     def run(self, workers: int) -> Iterator[Batch]:
         batches = -(-len(self._tasks) // self._images_a_batch)
-        self._workers = [self._start() for _ in range(max(1, min(workers, batches)))]
+        for _ in range(max(1, min(workers, batches))):
+            self._workers.append(_start_worker(self._setup))
+        for _ in range(AHEAD):
+            for worker in self._workers:
+                self._feed(worker)
         while any(worker.held for worker in self._workers):
             ready = wait([worker.connection for worker in self._workers], timeout=_LOOK_SECS)
             for worker in [worker for worker in self._workers if worker.connection in ready]:
@@ -131,18 +140,6 @@ class _Engine:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
-
-    @property
-    def _images_a_batch(self) -> int:
-        """Return how many images fill the device's batch, with all their views."""
-        views = max((len(task.views) for task in self._tasks), default=1)
-        return max(1, self._setup.batch_size // views)
-
-    def _start(self) -> _Worker:
-        worker = _start_worker(self._setup)
-        for _ in range(AHEAD):
-            self._feed(worker)
-        return worker
 
     def _feed(self, worker: _Worker) -> None:
         batch = self._again.popleft() if self._again else self._next_batch()
@@ -168,14 +165,21 @@ class _Engine:
             raise message
         worker.held.popleft()
         self._deaths_in_a_row = 0
+        self._answered = True
         self._feed(worker)
         yield message
 
     def _kill_hanging(self) -> Iterator[Batch]:
-        """Look, at most once a second, for images that take too long."""
-        if time.monotonic() - self._looked_at < _LOOK_SECS:
+        """Look, at most once a second, for images that take too long.
+
+        After a longer pause (the whole run was stopped, or a laptop asleep) they get another look.
+        """
+        pause = time.monotonic() - self._looked_at
+        if pause < _LOOK_SECS:
             return
         self._looked_at = time.monotonic()
+        if pause > _PAUSE_SECS:
+            return
         for worker in list(self._workers):
             late = [number for number, secs in worker.decoding() if secs > self._decode_secs]
             if late:
@@ -187,22 +191,28 @@ class _Engine:
         reason = worker.end()
         self._workers.remove(worker)
         self._deaths_in_a_row += 1
-        if self._deaths_in_a_row > _DEATHS_IN_A_ROW:
+        self._require_hope(reason)
+        if not suspects and not late and worker.held:
+            suspects = worker.held[0]  # it died while it embedded them
+        failures = [self._too_slow(number) for number in late] + self._suspected(suspects, reason)
+        if failures:
+            self._deaths_in_a_row = 0  # something is settled
+            yield Batch(None, failures)
+        blamed = {*late, *suspects}
+        spared = [[number for number in batch if number not in blamed] for batch in worker.held]
+        self._again += filter(None, spared)
+        self._workers.append(_start_worker(self._setup))
+        for _ in range(AHEAD):
+            self._feed(self._workers[-1])
+
+    def _require_hope(self, reason: str) -> None:
+        """Give up if workers die without ever answering, or again and again."""
+        if self._deaths_in_a_row > (_DEATHS_IN_A_ROW if self._answered else _DEATHS_AT_START):
             raise GelkitError(
                 f"Expected the workers to live. Received: {self._deaths_in_a_row} deaths in a row, "
                 f"the last by {reason}. What was finished is kept; run again, with fewer --workers "
                 "if memory was short."
             )
-        held = [number for batch in worker.held for number in batch]
-        if not suspects and not late and worker.held:
-            suspects = worker.held[0]  # it died while it embedded them
-        failures = [self._too_slow(number) for number in late]
-        failures += self._suspected(suspects, reason)
-        spared = [number for number in held if number not in suspects and number not in late]
-        self._again += [[number] for number in spared]
-        if failures:
-            yield Batch(None, failures)
-        self._workers.append(self._start())
 
     def _suspected(self, numbers: Sequence[int], reason: str) -> list[Failure]:
         """Try images again, each alone, and give up those that had their attempts."""
@@ -223,21 +233,30 @@ class _Engine:
         return Failure(
             self._tasks[number].name,
             self._tasks[number].sha256,
-            f"expected an image that decodes within {self._decode_secs:g} s. Received: one that "
-            "took longer",
-            retry=False,
-            decoder=decoder_version(),
+            f"expected an image that is read and decoded within {self._decode_secs:g} s. Received: "
+            "one that took longer",
+            retry=True,
         )
 
 
 def _start_worker(setup: Setup) -> _Worker:
+    try:
+        return _started_worker(setup)
+    except OSError as error:
+        raise GelkitError(
+            f"Expected to start a worker process. Received: {error.strerror}. Run again with fewer "
+            "--workers."
+        ) from error
+
+
+def _started_worker(setup: Setup) -> _Worker:
     mine, its = Pipe()
     with _shared_file() as shared:
         memory = mmap(shared.fileno(), Clocks.SIZE)
         Clocks(memory).clear()
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the worker)
         process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(its.fileno()), str(shared.fileno())],
+            [sys.executable, "-P", "-c", _PROGRAM, str(its.fileno()), str(shared.fileno())],
             pass_fds=(its.fileno(), shared.fileno()),
             env=_environment(setup),
             stdin=subprocess.DEVNULL,
@@ -257,9 +276,8 @@ def _shared_file() -> Iterator[IO[bytes]]:
 
 
 def _environment(setup: Setup) -> dict[str, str]:
-    """Return a worker's environment: this package on its path, and one thread on the CPU."""
-    package = str(Path(gelkit.__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([package, *filter(None, sys.path)])}
+    """Return a worker's environment: importing what this process would, one thread on the CPU."""
+    environment = os.environ | {"PYTHONPATH": import_path()}
     if setup.hardware == "cpu":
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return environment
@@ -271,10 +289,19 @@ def decoding_threads(hardware: str) -> int:
 
 
 def _available_bytes() -> float:
-    """Return the memory that new processes can use, by what Linux says; infinite if it does not."""
+    """Return the memory that new processes can use, by what Linux says, if it does."""
+    limit = _number(_CGROUP / "memory.max") - _number(_CGROUP / "memory.current")
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return float("inf")
+        return limit
     sizes = {name: size for name, _, size in (line.partition(":") for line in lines)}
-    return 1024 * float(sizes["MemAvailable"].split()[0])
+    return min(1024 * float(sizes["MemAvailable"].split()[0]), limit)
+
+
+def _number(file: Path) -> float:
+    """Read a number of bytes; a container's limit that is not there limits nothing."""
+    try:
+        return float(file.read_text())
+    except (OSError, ValueError):
+        return float("inf") if file.name == "memory.max" else 0.0

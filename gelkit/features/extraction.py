@@ -6,13 +6,13 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import gelkit
-from gelkit.errors import GelkitError
+from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.devices import require_hardware
@@ -28,10 +28,11 @@ from gelkit.features.planning import (
     MissingEmbeddingsError,
     Plan,
     features_command,
+    identify,
     plan,
 )
 from gelkit.features.recipe import RecipeOptions
-from gelkit.features.shards import CacheError, Rows, concatenate
+from gelkit.features.shards import CacheError, Rows, concatenate, to_strings
 from gelkit.features.weights import find_weights
 from gelkit.features.workers import Rendering, Setup
 from gelkit.images.catalog import Catalog
@@ -81,17 +82,44 @@ def extract(
     :raises DeviceError: the hardware is not there.
     :raises CacheError: the cache is damaged, of another recipe, or cannot be written.
     """
-    planned = plan(
-        catalog,
-        backbone=backbone,
-        hardware=hardware,
-        cache=cache,
-        options=options,
-        views=range(views),
-        progress=progress,
+    identified = identify(catalog, cache, progress=progress)
+    plans = plan_views(
+        identified, backbone=backbone, hardware=hardware, cache=cache, options=options, views=views
     )
-    failures = carry_out(planned, options=options, workforce=workforce, progress=progress)
-    return _assemble(planned, failures, view=0)
+    failures = [
+        carry_out(planned, options=options, workforce=workforce, progress=progress)
+        for planned in plans
+    ]
+    return _assemble(plans[0], failures[0], view=0)
+
+
+def plan_views(
+    identified: Identified,
+    *,
+    backbone: str,
+    hardware: str,
+    cache: str | Path,
+    options: RecipeOptions | None,
+    views: int,
+) -> list[Plan]:
+    """Plan the clean view, and, if more are wanted, the augmented ones.
+
+    :raises UsageError: no view is wanted; or as of :func:`gelkit.features.planning.plan`.
+    """
+    if views < 1:
+        raise UsageError(f"Expected at least 1 view. Received: {views}.")
+    numbers = [(0,), tuple(range(1, views))][: min(views, 2)]
+    return [
+        plan(
+            identified,
+            backbone=backbone,
+            hardware=hardware,
+            cache=cache,
+            options=options,
+            views=chosen,
+        )
+        for chosen in numbers
+    ]
 
 
 def carry_out(
@@ -106,9 +134,13 @@ def carry_out(
     :returns: the images that have no embedding, those known before included.
     """
     if not planned.tasks:
+        planned.cache.compact()
         return planned.failures
     new = _compute(planned, options or RecipeOptions(), workforce or Workforce(), progress)
-    return (*planned.failures, *new)
+    failed = {failure.sha256: failure for failure in new}
+    images = zip(planned.catalog.images, planned.identified.sha256s, strict=True)
+    named = [replace(failed[sha], name=image.name) for image, sha in images if sha in failed]
+    return (*planned.failures, *named)
 
 
 def load(
@@ -138,7 +170,7 @@ def load(
         progress=progress,
     )
     if planned.tasks:
-        command = features_command([(backbone, hardware)], options or RecipeOptions())
+        command = features_command([(backbone, hardware)], options or RecipeOptions(), cache)
         command += f" --views {view + 1}" if view else ""
         raise MissingEmbeddingsError(
             planned.cache.folder, len(planned.tasks), len(planned.catalog), command
@@ -177,20 +209,23 @@ def _compute(
     workers = choose_workers(recipe.hardware, setup.backbone.parameters, workforce.workers)
     what = f"{recipe.backbone} on {recipe.hardware}"
     failures: list[Failure] = []
+    views = {task.sha256: len(task.views) for task in tasks}
+    embedded: set[str] = set()
     done = 0
     progress(what, done, planned.num_views)
     batches = embed_in_workers(tasks, setup, workers, decode_secs=workforce.decode_secs)
-    with closing(batches), _publishing(planned.cache) as unpublished:
-        for batch in batches:
-            failures += batch.failures
-            if batch.rows is not None:
-                unpublished.add(batch.rows)
-                done += len(batch.rows)
-            progress(what, done, planned.num_views)
-    failed = {failure.sha256 for failure in failures}
-    planned.cache.record_failures(
-        failures, resolved=[task.sha256 for task in tasks if task.sha256 not in failed]
-    )
+    try:
+        with closing(batches), _publishing(planned.cache) as unpublished:
+            for batch in batches:
+                failures += batch.failures
+                done += sum(views[failure.sha256] for failure in batch.failures)
+                if batch.rows is not None:
+                    unpublished.add(batch.rows)
+                    done += len(batch.rows)
+                    embedded.update(to_strings(batch.rows.columns["sha256"]))
+                progress(what, done, planned.num_views)
+    finally:
+        planned.cache.record_failures(failures, resolved=embedded)
     planned.cache.compact()
     return failures
 
@@ -203,6 +238,7 @@ class _Unpublished:
         self._rows: list[Rows] = []
         self._since = time.monotonic()
         self._weights = cache.weights_sha256()
+        self._digits = cache.recipe.weights_sha256
 
     def add(self, rows: Rows) -> None:
         self._require_weights(str(rows.provenance[0]["weights_sha256"]))
@@ -218,6 +254,11 @@ class _Unpublished:
             self._cache.publish(concatenate(rows))
 
     def _require_weights(self, weights: str) -> None:
+        if not weights.startswith(self._digits):
+            raise CacheError(
+                f"Expected weights whose SHA-256 begins with {self._digits}. Received: {weights}: "
+                "the file was exchanged while it was in use. Run again."
+            )
         if self._weights not in (None, weights):
             raise CacheError(
                 f"Expected the weights file that made {self._cache.folder} (SHA-256 "
@@ -244,6 +285,8 @@ def _assemble(planned: Plan, failures: tuple[Failure, ...], view: int) -> Embedd
         for image, sha256 in zip(planned.catalog.images, planned.identified.sha256s, strict=True)
         if sha256 is not None and sha256 not in failed
     ]
+    if not planned.catalog.images:
+        raise UsageError("Expected images. Received: a catalog without any.")
     if not kept:
         raise GelkitError(
             f"Expected at least one image that can be read. Received: {len(planned.catalog)} "

@@ -7,8 +7,9 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 
-from gelkit.errors import GelkitError
+from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
@@ -100,14 +101,16 @@ def identify(
     fingerprints = Fingerprints(Path(cache) / _FINGERPRINTS_FILE, trust=not verify)
     sha256s: list[str | None] = []
     unreadable = []
-    for image in reported(catalog.images, "identify images", len(catalog), progress):
-        try:
-            sha256s.append(fingerprints.sha256(image.path))
-        except OSError as error:
-            sha256s.append(None)
-            reason = f"cannot be read: {error.strerror}"
-            unreadable.append(Failure(image.name, "", reason, retry=True))
-    fingerprints.save()
+    try:
+        for image in reported(catalog.images, "identify images", len(catalog), progress):
+            try:
+                sha256s.append(fingerprints.sha256(image.path))
+            except OSError as error:
+                sha256s.append(None)
+                reason = f"cannot be read: {error.strerror}"
+                unreadable.append(Failure(image.name, "", reason, retry=True))
+    finally:
+        fingerprints.save()
     return Identified(catalog, tuple(sha256s), tuple(unreadable))
 
 
@@ -125,10 +128,17 @@ def plan(
 
     Reads the bytes of images it does not know yet, to identify them. Imports no torch.
 
+    :param views: (0,), or numbers of augmented views, from 1.
     :raises UsageError: an unknown backbone, hardware or option.
     :raises CacheError: the cache is damaged or of another recipe.
     """
-    opened = Cache(Path(cache), make_recipe(backbone, hardware, options))
+    if not views or (0 in views and len(views) > 1):
+        raise UsageError(
+            f"Expected view 0 alone, or augmented views, whose cache is another. Received: "
+            f"{', '.join(map(str, views)) or 'none'}. Make a plan for each."
+        )
+    recipe = make_recipe(backbone, hardware, options, augmented=0 not in views)
+    opened = Cache(Path(cache), recipe)
     identified = identify(catalog, cache, progress=progress)
     done = opened.identities()
     known = {
@@ -173,17 +183,20 @@ def choose_weights(
     return replace(options, weights=_weights_to_be_had(pairs, options))
 
 
-def features_command(pairs: Sequence[tuple[str, str]], options: RecipeOptions) -> str:
+def features_command(
+    pairs: Sequence[tuple[str, str]], options: RecipeOptions, cache: str | Path
+) -> str:
     """Return the command that makes the embeddings of (backbone, hardware) pairs."""
     given = {
         "--backbone": dict.fromkeys(backbone for backbone, _ in pairs),
         "--hardware": dict.fromkeys(hardware for _, hardware in pairs),
     }
     words = ["gelkit features DATA"]
+    words += [f"--cache {quote(str(cache))}"] if str(cache) != "features" else []
     words += [f"{option} {value}" for option, values in given.items() for value in values]
     default = RecipeOptions()
     words += [
-        f"--{field.name.replace('_', '-')} {getattr(options, field.name)}"
+        f"--{field.name.replace('_', '-')} {quote(str(getattr(options, field.name)))}"
         for field in fields(options)
         if field.name not in ("emulate_tpu", "augmentations")
         and getattr(options, field.name) != getattr(default, field.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Recipe:
     geometry: str
     window: str
     augmentations: str
-    """Names joined by commas, of what makes views other than view 0."""
+    """Of augmented views, names joined by commas; empty for view 0, whose cache is another."""
     polarity: str
     decode_version: int
     precision: str
@@ -93,7 +93,8 @@ class Recipe:
     def folder_name(self) -> str:
         """What the cache's folder is called: for people, and the first 8 digits for truth."""
         weights = self.weights.rpartition(".")[2].lower()
-        return f"{self.backbone}-{weights}-{self.hardware}-{self.sha256[:8]}"
+        augmented = "-augmented" if self.augmentations else ""
+        return f"{self.backbone}-{weights}-{self.hardware}{augmented}-{self.sha256[:8]}"
 
     def to_json(self) -> str:
         """Return the recipe as canonical JSON."""
@@ -121,10 +122,17 @@ class Recipe:
         )
 
 
-def make_recipe(backbone: str, hardware: str, options: RecipeOptions | None = None) -> Recipe:
+def make_recipe(
+    backbone: str,
+    hardware: str,
+    options: RecipeOptions | None = None,
+    *,
+    augmented: bool = False,
+) -> Recipe:
     """Put together the recipe of a backbone on a hardware type. Imports no torch.
 
     :param hardware: as asked for: ``cpu``, ``tpu`` or ``cuda``.
+    :param augmented: of the views other than view 0, which no augmentation touches.
     :raises UsageError: a name is not known, or the weights are still ``auto``.
     :raises WeightsError: the weights are a file that cannot be read.
     """
@@ -140,7 +148,9 @@ def make_recipe(backbone: str, hardware: str, options: RecipeOptions | None = No
     row = get_backbone(backbone)
     weights = identify_weights(row, options.weights, options.weights_seed)
     resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
-    return _recipe(row.name, row.last_layer, weights, options, resolved)
+    names = require_augmentations(options.augmentations)
+    recipe = _recipe(row.name, row.last_layer, weights, options, resolved)
+    return replace(recipe, augmentations=",".join(names)) if augmented else recipe
 
 
 def _recipe(
@@ -157,7 +167,7 @@ def _recipe(
         view_version=VIEW_VERSION,
         geometry=options.geometry,
         window=options.window,
-        augmentations=",".join(require_augmentations(options.augmentations)),
+        augmentations="",
         polarity="keep",
         decode_version=DECODE_VERSION,
         precision=options.precision,

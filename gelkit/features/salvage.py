@@ -30,6 +30,7 @@ from gelkit.features.shards import (
     encode,
     row_checksums,
 )
+from gelkit.processes import import_path
 
 _LIMIT_SECS = 120
 _PROGRAM = "from gelkit.features.salvage import main; main()"
@@ -42,8 +43,8 @@ class Salvaged:
     recipe: Recipe
     rows: Rows | None
     """The rows that are whole; None if none is."""
-    total: int
-    """How many there were."""
+    lost: tuple[tuple[str, int], ...]
+    """The SHA-256 and view of the others, as far as they can be read."""
 
 
 def salvage(path: Path) -> Salvaged | None:
@@ -51,8 +52,8 @@ def salvage(path: Path) -> Salvaged | None:
 
     :raises CacheError: what was salvaged contradicts itself.
     """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", _PROGRAM, str(path)]
+    environment = os.environ | {"PYTHONPATH": import_path()}
+    command = [sys.executable, "-P", "-c", _PROGRAM, str(path)]
     try:
         run = subprocess.run(command, capture_output=True, timeout=_LIMIT_SECS, env=environment)
     except subprocess.TimeoutExpired:
@@ -63,26 +64,41 @@ def salvage(path: Path) -> Salvaged | None:
     found = json.loads(head)
     recipe = Recipe.from_json(found["recipe"])
     rows = decode(data, recipe, f"what is left of {path}") if data else None
-    return Salvaged(recipe, rows, found["total"])
+    return Salvaged(recipe, rows, tuple((sha256, view) for sha256, view in found["lost"]))
 
 
 def main() -> None:
     """Write, for the shard named on the command line, its recipe and a shard of its whole rows."""
-    with h5py.File(io.BytesIO(Path(sys.argv[1]).read_bytes()), "r") as file:
+    data = Path(sys.argv[1]).read_bytes()
+    with h5py.File(io.BytesIO(data), "r") as file:
         recipe = Recipe.from_json(file.attrs["recipe"])
-        rows, total = _whole_rows(file), len(file["sha256"])
-    head = json.dumps({"recipe": recipe.to_json(), "total": total})
+        for name in (*COLUMNS, RECORDS, CHECKSUMS):
+            _require_modest(file, name, len(data))
+        everything, whole = _all_rows(file)
+    rows, others = everything.take(np.flatnonzero(whole)), everything.take(np.flatnonzero(~whole))
+    names = [sha256.decode(errors="replace") for sha256 in others.columns["sha256"].tolist()]
+    lost = list(zip(names, others.columns["view"].tolist(), strict=True))
+    head = json.dumps({"recipe": recipe.to_json(), "lost": lost})
     sys.stdout.buffer.write(head.encode() + b"\n" + (encode(rows, recipe) if len(rows) else b""))
 
 
-def _whole_rows(file: h5py.File) -> Rows:
+def _require_modest(file: h5py.File, name: str, size: int) -> None:
+    """Refuse what is stored elsewhere, or declares to be larger than its file."""
+    dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.chunks is None or dataset.is_virtual:
+        raise ValueError(f"expected a dataset {name!r} stored in chunks")
+    if max(dataset.nbytes, int(np.prod(dataset.chunks)) * dataset.dtype.itemsize) > size:
+        raise ValueError(f"expected {name!r} to be no larger than its file")
+
+
+def _all_rows(file: h5py.File) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """Return all rows, and which of them are whole."""
     columns = {name: _read(file, name) for name in COLUMNS}
     records = [_json(record) for record in _read(file, RECORDS).tolist()]
     known = columns["provenance"] < len(records)
     columns["provenance"] = np.where(known, columns["provenance"], 0).astype("u4")
     rows = Rows(columns, tuple(records))
-    whole = known & (row_checksums(rows) == _read(file, CHECKSUMS))
-    return rows.take(np.flatnonzero(whole))
+    return rows, known & (row_checksums(rows) == _read(file, CHECKSUMS))
 
 
 def _read(file: h5py.File, name: str) -> npt.NDArray[Any]:

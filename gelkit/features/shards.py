@@ -9,7 +9,8 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -136,15 +137,8 @@ def read_bytes(path: Path) -> bytes:
     :raises FileNotFoundError: it is gone; perhaps it was compacted.
     :raises CacheError: the disk refused.
     """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CacheError(
-            f"Expected to read {path}. Received: {error.strerror}. Check the disk and the file's "
-            "permissions, or give another --cache."
-        ) from error
+    with _reading(path) as file:
+        return file.read()
 
 
 def read(path: Path, recipe: Recipe) -> Rows:
@@ -159,17 +153,20 @@ def read(path: Path, recipe: Recipe) -> Rows:
 def read_any(path: Path) -> tuple[Recipe, Rows]:
     """Read a shard whole and verify it, whatever recipe it says it is of; errors as above."""
     data = _verified_bytes(path)
-    with h5py.File(io.BytesIO(data), "r") as file:
-        recipe = Recipe.from_json(file.attrs["recipe"])
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            recipe = Recipe.from_json(file.attrs["recipe"])
+    except DAMAGE as error:
+        raise _damaged(str(path), str(error)) from error
     return recipe, decode(data, recipe, str(path))
 
 
 def read_identities(path: Path, recipe: Recipe) -> list[tuple[str, int]]:
     """Read only the SHA-256 and view of each row; errors as of :func:`read`."""
-    with open(path, "rb") as file:
+    with _reading(path) as file:  # once, as a compaction may remove it meanwhile
         _require_name(path, hashlib.file_digest(file, "sha256").hexdigest())
-    with _Opened(path, path.stat().st_size, recipe, str(path)) as shard:
-        digests, views = shard.column("sha256"), shard.column("view")
+        with _Opened(file, file.tell(), recipe, str(path)) as shard:
+            digests, views = shard.column("sha256"), shard.column("view")
     return list(zip(to_strings(digests), views.tolist(), strict=True))
 
 
@@ -209,7 +206,9 @@ def to_strings(column: npt.NDArray[Any]) -> list[str]:
 class _Opened:
     """An open shard; what HDF5 raises on damage leaves it as :class:`CacheError`."""
 
-    def __init__(self, source: Path | io.BytesIO, size: int, recipe: Recipe, name: str) -> None:
+    def __init__(
+        self, source: io.BufferedReader | io.BytesIO, size: int, recipe: Recipe, name: str
+    ) -> None:
         self._source, self._size, self._recipe, self._name = source, size, recipe, name
 
     def __enter__(self) -> _Opened:
@@ -266,8 +265,23 @@ class _Opened:
             )
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file to be read; what the disk refuses leaves it as :class:`CacheError`."""
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CacheError(
+            f"Expected to read {path}. Received: {error.strerror}. Check the disk and the file's "
+            "permissions, or give another --cache."
+        ) from error
+
+
 def _verified_bytes(path: Path) -> bytes:
-    data = path.read_bytes()
+    data = read_bytes(path)
     _require_name(path, hashlib.sha256(data).hexdigest())
     return data
 

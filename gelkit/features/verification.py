@@ -20,8 +20,8 @@ class VerifiedShard:
     path: Path
     rows: int
     """Rows that are whole."""
-    lost: int | None = 0
-    """Rows that must be computed again; None if nobody can tell how many."""
+    lost: tuple[tuple[str, int], ...] | None = ()
+    """The SHA-256 and view of rows that must be computed again; None if nobody can tell which."""
     error: str = ""
     """What is wrong with it; empty if nothing is."""
     set_aside: Path | None = None
@@ -43,20 +43,23 @@ def verify(
             "with --cache."
         )
     shards = sorted(Path(root).glob("*/shard-*.h5"))
-    return [
+    verified = [
         _verified(shard, repair)
         for shard in reported(shards, "verify shards", len(shards), progress)
     ]
+    return [shard for shard in verified if shard is not None]
 
 
-def _verified(shard: Path, repair: bool) -> VerifiedShard:
+def _verified(shard: Path, repair: bool) -> VerifiedShard | None:
     try:
         recipe, rows = read_any(shard)
+    except FileNotFoundError:
+        return None  # a compaction has put its rows elsewhere meanwhile
     except CacheError as error:
         return _damaged(shard, str(error), repair)
     if _is_at_home(shard, recipe):
         return VerifiedShard(shard, len(rows))
-    return VerifiedShard(shard, 0, len(rows), f"it belongs into {recipe.folder_name}")
+    return VerifiedShard(shard, 0, None, f"Move it: it belongs into {recipe.folder_name}.")
 
 
 def _damaged(shard: Path, error: str, repair: bool) -> VerifiedShard:
@@ -68,7 +71,7 @@ def _damaged(shard: Path, error: str, repair: bool) -> VerifiedShard:
     if repair and found.rows is not None:
         Cache(shard.parent.parent, found.recipe).publish(found.rows)
     aside = set_aside(shard) if repair else None
-    return VerifiedShard(shard, whole, found.total - whole, error, aside)
+    return VerifiedShard(shard, whole, found.lost, error, aside)
 
 
 def _is_at_home(shard: Path, recipe: Recipe) -> bool:

@@ -98,6 +98,16 @@ def find_weights(backbone: Backbone, weights: str, weights_dir: Path | None = No
     return _downloaded(url, file)
 
 
+def verify_weights(backbone: Backbone, folder: Path) -> Path:
+    """Return where a folder has a backbone's default weights, without opening them.
+
+    :raises WeightsError: they are not there, or are not what they are called.
+    """
+    path = find_weights(backbone, "imagenet", folder)
+    _require_digits(path, _sha256(path), _published_digits(backbone.weights_url))
+    return path
+
+
 def _is_path(weights: str) -> bool:
     return os.sep in weights or weights.endswith((".pth", ".pt"))
 

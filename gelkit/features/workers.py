@@ -37,6 +37,7 @@ from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.views import View, render, render_views
 
 MAX_DECODING_THREADS = 32
+_CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
 AHEAD = 3
 """Batches that a worker may hold: one being embedded, and those decoded meanwhile."""
 
@@ -94,7 +95,7 @@ class Clocks:
     One slot for each decoding thread: the image's number, or -1, and the monotonic clock's time.
     """
 
-    _SLOT = struct.Struct("=qd")
+    _SLOT = struct.Struct("=dq")  # the time first: no image meets the time of another
     SIZE = _SLOT.size * MAX_DECODING_THREADS
 
     def __init__(self, memory: mmap) -> None:
@@ -122,10 +123,10 @@ class Clocks:
         """Return the numbers of the images that are being decoded, and for how many seconds."""
         slots = self._SLOT.iter_unpack(self._memory[: self.SIZE])
         now = time.monotonic()
-        return [(number, now - since) for number, since in slots if number >= 0]
+        return [(number, now - since) for since, number in slots if number >= 0]
 
     def _write(self, slot: int, number: int) -> None:
-        self._SLOT.pack_into(self._memory, slot * self._SLOT.size, number, time.monotonic())
+        self._SLOT.pack_into(self._memory, slot * self._SLOT.size, time.monotonic(), number)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def prepare(task: Task, rendering: Rendering) -> _Prepared | Failure:
     except OSError as error:
         return Failure(task.name, task.sha256, f"cannot be read: {error.strerror}", retry=True)
     if sha256(data).hexdigest() != task.sha256:
-        return Failure(task.name, task.sha256, "changed while it was read", retry=True)
+        return Failure(task.name, task.sha256, _CHANGED, retry=True)
     try:
         image = decode(data)
     except ImageError as error:
@@ -255,13 +256,14 @@ def _serve(connection: Connection, clocks: Clocks) -> None:
         with clocks.running(number):
             return prepare(task, setup.rendering)
 
-    with _starter(setup.decoding_threads) as start:
+    with _starter(setup.decoding_threads) as start, ThreadPoolExecutor(1) as sender:
         waiting: deque[list[Callable[[], _Prepared | Failure]]] = deque()
         while True:
             while not waiting or (len(waiting) < AHEAD and connection.poll()):
                 waiting.append([start(prepared, *numbered) for numbered in connection.recv()])
             images = [result() for result in waiting.popleft()]
-            connection.send(embed(images, device, setup.batch_size, provenance))
+            batch = embed(images, device, setup.batch_size, provenance)
+            sender.submit(connection.send, batch)  # never waits here: the engine may be sending
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def _load_available(
         if available:
             if chosen.weights != weights[0]:
                 logger.warning("weights auto: only embeddings of RANDOM weights are cached")
-            _warn_of_missing([pair for pair in pairs if pair not in available], chosen)
+            _warn_of_missing([pair for pair in pairs if pair not in available], chosen, cache)
             return chosen, available
     backbone, hardware = pairs[0]
     first = replace(options, weights=weights[0])
@@ -135,7 +135,7 @@ def _load_available(
         planned.cache.folder,
         len(planned.tasks),
         len(planned.catalog),
-        features_command(pairs, options),
+        features_command(pairs, options, cache),
     )
 
 
@@ -151,14 +151,16 @@ def _load_cached(
     return cached
 
 
-def _warn_of_missing(missing: Sequence[tuple[str, str]], options: RecipeOptions) -> None:
+def _warn_of_missing(
+    missing: Sequence[tuple[str, str]], options: RecipeOptions, cache: Path
+) -> None:
     for hardware in dict.fromkeys(hardware for _, hardware in missing):
         absent = [pair for pair in missing if pair[1] == hardware]
         logger.warning(
             "left out, since their embeddings are not cached: %s on %s. Compute them with: %s",
             ", ".join(backbone for backbone, _ in absent),
             hardware,
-            features_command(absent, options),
+            features_command(absent, options, cache),
         )
 
 

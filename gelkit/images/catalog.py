@@ -72,7 +72,7 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
     """
     if not data:
         raise UsageError("Expected a folder of images or a CSV manifest. Received: nothing.")
-    pieces = [_read_piece(Path(piece), allow_outside) for piece in data]
+    pieces = [_readable_piece(Path(piece), allow_outside) for piece in data]
     catalog = Catalog(
         name=pieces[0].name,
         images=tuple(image for piece in pieces for image in piece.images),
@@ -121,6 +121,22 @@ def write_manifest(catalog: Catalog, path: Path) -> None:
     write_atomically(path, text.getvalue().encode(errors="surrogateescape"))
 
 
+def _readable_piece(path: Path, allow_outside: bool) -> Catalog:
+    try:
+        return _read_piece(path, allow_outside)
+    except (OSError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        where = getattr(error, "filename", None) or path
+        raise UsageError(
+            f"Expected to read {str(where)!r}. Received: {reason}. Check the path and its "
+            "permissions."
+        ) from error
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _read_piece(path: Path, allow_outside: bool) -> Catalog:
     if path.is_dir():
         return _read_folder(path)
@@ -149,7 +165,7 @@ def _files_below(root: Path) -> Iterator[Path]:
     """Yield everything below ``root`` that is no folder, sorted; a linked folder is seen once."""
     seen = set()
     found = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
         identity = os.stat(folder)
         if (identity.st_dev, identity.st_ino) in seen:
             subfolders.clear()

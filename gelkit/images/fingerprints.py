@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gelkit.files import write_atomically
+from gelkit.files import make_folder, write_atomically
+
+logger = logging.getLogger(__name__)
 
 _SETTLING_SECS = 2.0
 """A file changed this shortly ago may change again within one tick of its clock."""
@@ -34,7 +37,8 @@ class Fingerprints:
 
     def __init__(self, file: Path | None = None, *, trust: bool = True) -> None:
         self._file = file
-        self._known = {} if file is None or not trust else _read(file)
+        self._trust = trust
+        self._known = {} if file is None else _read(file)
         self._changed = False
 
     def sha256(self, path: Path) -> str:
@@ -46,7 +50,7 @@ class Fingerprints:
         key = os.path.abspath(path)
         known = self._known.get(key)
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
-        if known is not None and stamp == (known.size, known.mtime_ns, known.inode):
+        if self._trust and known is not None and stamp == (known.size, known.mtime_ns, known.inode):
             return known.sha256
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -56,15 +60,23 @@ class Fingerprints:
         return digest
 
     def save(self) -> None:
-        """Remember for the next run, in the file given at the start."""
+        """Remember for the next run, in the file given at the start, if the disk lets it."""
         if self._file is None or not self._changed:
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         rows = {
             path: [known.size, known.mtime_ns, known.inode, known.sha256]
             for path, known in self._known.items()
         }
-        write_atomically(self._file, json.dumps(rows).encode())
+        try:
+            make_folder(self._file.parent)
+            write_atomically(self._file, json.dumps(rows).encode())
+        except OSError as error:
+            logger.warning(
+                "%s cannot be written (%s): its files will be read again",
+                self._file,
+                error.strerror,
+            )
+            return
         self._changed = False
 
 
@@ -73,5 +85,5 @@ def _read(file: Path) -> dict[str, _Known]:
     try:
         rows = json.loads(file.read_bytes())
         return {path: _Known(*row) for path, row in rows.items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -47,8 +47,7 @@ def costs(plans: Sequence[Plan]) -> str:
 
 def done(planned: Plan, failures: Sequence[Failure]) -> str:
     """Say what stage one has for a plan that is carried out, and where."""
-    recipe, names = planned.recipe, {failure.name for failure in failures}
-    count = sum(image.name not in names for image in planned.catalog.images)
+    recipe, count = planned.recipe, len(planned.catalog) - len(failures)
     width = get_backbone(recipe.backbone).width
     return f"{recipe.backbone} on {recipe.hardware}: {count} x {width} in {planned.cache.folder}"
 
@@ -75,9 +74,12 @@ def verified(shards: Sequence[VerifiedShard]) -> str:
 
 
 def _damage(shard: VerifiedShard) -> str:
-    lost = "all" if shard.lost is None else str(shard.lost)
-    aside = f"; set aside as {shard.set_aside.name}" if shard.set_aside else ""
-    return f"  {shard.path}: {shard.rows} rows whole, {lost} to be computed again{aside}"
+    lost = "all" if shard.lost is None else str(len(shard.lost))
+    lines = [f"  {shard.path}: {shard.rows} rows whole, {lost} to be computed again"]
+    lines += [f"    view {view} of the image with SHA-256 {sha}" for sha, view in shard.lost or ()]
+    lines = lines[: _SHOWN_NAMES + 1]
+    aside = f" Set aside as {shard.set_aside.name}." if shard.set_aside else ""
+    return "\n".join([*lines, f"    {shard.error}{aside}"])
 
 
 def findings(title: str, found: Sequence[Finding]) -> str:

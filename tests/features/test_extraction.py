@@ -233,10 +233,15 @@ def test_more_views_are_added_not_recomputed(tmp_path: Path) -> None:
     catalog = _draw(tmp_path / "gels", 3)
     places = {"cache": tmp_path / "features", **QUICK}
     first = extract(catalog, **places)
-    assert plan(catalog, views=range(3), **places).num_views == 6
+    assert plan(catalog, views=(1, 2), **places).num_views == 6
     again = extract(catalog, views=3, **places)
     assert np.array_equal(again.values, first.values)
-    assert plan(catalog, views=range(3), **places).tasks == ()
+    assert plan(catalog, views=(1, 2), **places).tasks == ()
+    assert plan(catalog, views=(1, 2, 3), **places).num_views == 3
+    with pytest.raises(UsageError, match="view 0 alone"):
+        plan(catalog, views=range(3), **places)
+    with pytest.raises(UsageError, match="at least 1 view"):
+        extract(catalog, views=0, **places)
     one, two = (load(catalog, view=view, **places).values for view in (1, 2))
     assert not np.allclose(one, two, rtol=1e-3)
     other = extract(catalog, views=3, cache=tmp_path / "elsewhere", **QUICK)
@@ -269,7 +274,10 @@ def test_load_before_extract_names_the_command(catalog: Catalog, tmp_path: Path)
     """A user would not know what to do first."""
     with pytest.raises(MissingEmbeddingsError) as error:
         load(catalog, cache=tmp_path, **QUICK)
-    command = "gelkit features DATA --backbone mobilenet-v3 --hardware cpu --weights random"
+    command = (
+        f"gelkit features DATA --cache {tmp_path} --backbone mobilenet-v3 --hardware cpu "
+        "--weights random"
+    )
     assert str(error.value).endswith(command)
     emulating = RecipeOptions(weights="random", emulate_tpu=True, geometry="pad")
     with pytest.raises(MissingEmbeddingsError, match="--geometry pad --emulate-tpu"):

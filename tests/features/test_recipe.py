@@ -51,8 +51,8 @@ def test_emulation_is_a_recipe_of_its_own_and_concerns_the_tpu_alone() -> None:
 
 def test_this_versions_recipes_do_not_change() -> None:
     """Caches that took days would be computed again after an update."""
-    assert make_recipe("resnet18", "cpu").folder_name == "resnet18-imagenet1k_v1-cpu-a2c3aeb9"
-    assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-ae3b04be"
+    assert make_recipe("resnet18", "cpu").folder_name == "resnet18-imagenet1k_v1-cpu-f75eeb47"
+    assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-206c32ba"
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"backbone": "resnet18"}'])
@@ -60,6 +60,15 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
     """A cache of another version would be read as if it were of this one."""
     with pytest.raises(ValueError, match=r"recipe|Expecting"):
         Recipe.from_json(text)
+
+
+def test_augmentations_concern_augmented_views_alone() -> None:
+    """Another augmentation would mean embedding all clean views again."""
+    flipped = RecipeOptions(augmentations=("flip",))
+    assert make_recipe("resnet18", "cpu", flipped) == RECIPE
+    augmented = make_recipe("resnet18", "cpu", flipped, augmented=True)
+    assert augmented != make_recipe("resnet18", "cpu", augmented=True)
+    assert augmented.folder_name.startswith("resnet18-imagenet1k_v1-cpu-augmented-")
 
 
 def test_unknown_names_are_refused() -> None:

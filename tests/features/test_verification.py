@@ -56,7 +56,7 @@ def _place_of_row(path: Path, row: int) -> int:
 def test_whole_caches_are_whole(shard: Path, tmp_path: Path) -> None:
     """A user would be told to compute again what is right."""
     (found,) = verify(tmp_path)
-    assert (found.rows, found.lost, found.error) == (COUNT, 0, "")
+    assert (found.rows, found.lost, found.error) == (COUNT, (), "")
     assert verify(tmp_path, repair=True) == [found]
     assert shard.is_file()
 
@@ -66,7 +66,7 @@ def test_a_flipped_bit_of_an_embedding_costs_one_row(row: int, shard: Path, tmp_
     """One bad sector would cost hours of extraction."""
     _flip(shard, _place_of_row(shard, row))
     (found,) = verify(tmp_path)
-    assert (found.rows, found.lost) == (COUNT - 1, 1)
+    assert (found.rows, found.lost) == (COUNT - 1, ((f"{row:064x}", 0),))
     assert shard.is_file(), "nothing is changed without --repair"
     (mended,) = verify(tmp_path, repair=True)
     assert mended.set_aside is not None
@@ -96,6 +96,15 @@ def test_every_flipped_bit_is_found_and_no_wrong_row_is_kept(shard: Path, tmp_pa
         if whole:
             rows = cache.read([f"{number:064x}" for number in whole])
             assert np.array_equal(rows.columns["embedding"], truth[whole])
+
+
+def test_a_bomb_is_not_salvaged(shard: Path, tmp_path: Path) -> None:
+    """A small file from a stranger could fill the memory of whoever verifies it."""
+    with h5py.File(shard, "r+") as file:
+        del file["embedding"]
+        file.create_dataset("embedding", (COUNT, 2**34), "f4", chunks=(1, 1024))
+    (found,) = verify(tmp_path)
+    assert (found.rows, found.lost) == (0, None)
 
 
 def test_what_is_no_hdf5_any_more_is_set_aside(shard: Path, tmp_path: Path) -> None:
