@@ -233,7 +233,7 @@ MISTAKES = {
     ),
     "no results": (lambda: ("evaluate",), 2, "gelkit heads DATA"),
     "long path": (lambda: ("features", "x" * 300), 2, "File name too long"),
-    "cache is a file": (_cache_is_a_file, 1, "Expected to write"),
+    "cache is a file": (_cache_is_a_file, 1, "Not a directory. Check"),
     "unknown option": (lambda: ("features", "--hardvare", "cpu"), 2, "No such option"),
 }
 

@@ -192,7 +192,6 @@ def features_command(
         "--hardware": dict.fromkeys(hardware for _, hardware in pairs),
     }
     words = ["gelkit features DATA"]
-    words += [f"--cache {quote(str(cache))}"] if str(cache) != "features" else []
     words += [f"{option} {value}" for option, values in given.items() for value in values]
     default = RecipeOptions()
     words += [
@@ -204,6 +203,7 @@ def features_command(
     if options.augmentations != default.augmentations:
         words += [f"--augment {name}" for name in options.augmentations]
     words += ["--emulate-tpu"] if options.emulate_tpu and "tpu" in given["--hardware"] else []
+    words += [f"--cache {quote(str(cache))}"] if str(cache) != "features" else []
     return " ".join(words)
 
 
