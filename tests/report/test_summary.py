@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from gelkit.features.cache import Cache, Failure
-from gelkit.features.workers import Task
 from gelkit.features.planning import Identified, Plan
 from gelkit.features.recipe import RecipeOptions, make_recipe
+from gelkit.features.workers import Task
 from gelkit.heads.results import make_results
 from gelkit.images.catalog import Catalog, CatalogImage
 from gelkit.report.summary import answer, costs, failed, skipped
