@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ COMPACTED_BYTES = 2**29
 """Shards are merged into one of at most about this size, held in memory while it is made."""
 
 _FAILURES_FILE = "failures.json"
+_LEFTOVER_SECS = 24 * 3600
 _VANISHED_RETRIES = 20
 _VANISHED_WAIT_SECS = 0.05
 
@@ -113,10 +115,16 @@ class Cache:
     def compact(self) -> None:
         """Merge small shards into one; whatever interrupts it, no row is lost.
 
+        Removes what runs that were killed a day ago or more had begun to write. A folder that may
+        only be read stays as it is.
+
         :raises CacheError: a shard is damaged, or the disk refused.
         """
+        if not os.access(self.folder, os.W_OK):
+            return
         try:
             self._retried(self._merge_small)
+            remove(self._leftovers())
         except OSError as error:
             raise CacheError(
                 f"Expected to remove the shards of {self.folder} that were merged into another. "
@@ -148,6 +156,10 @@ class Cache:
     def _shards(self) -> list[Path]:
         """List the shards, the earliest first: of doubled rows the earliest counts."""
         return sorted(self.folder.glob("shard-*.h5"))
+
+    def _leftovers(self) -> list[Path]:
+        latest = time.time() - _LEFTOVER_SECS
+        return [file for file in self.folder.glob(".*.tmp") if file.stat().st_mtime < latest]
 
     def _merge_small(self, shards: list[Path]) -> None:
         sizes = {shard: shard.stat().st_size for shard in shards}

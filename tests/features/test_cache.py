@@ -111,6 +111,19 @@ def test_an_interrupted_compaction_does_no_harm(tmp_path: Path) -> None:
     assert _numbers(cache) == list(range(6))
 
 
+def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    """Hidden files of half a gigabyte would pile up; or one be taken from a run that writes it."""
+    cache = Cache(tmp_path, RECIPE)
+    cache.publish(_rows(0, 3))
+    old, young = (cache.folder / f".shard-{name}.h5.tmp" for name in ("old", "young"))
+    for file in (old, young):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    cache.compact()
+    assert not old.exists()
+    assert young.exists()
+
+
 def test_readers_and_compactions_do_not_disturb_each_other(tmp_path: Path) -> None:
     """A second terminal that looks at a growing cache would see an error or half of it."""
     cache = Cache(tmp_path, RECIPE)
