@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -53,6 +54,13 @@ class _Door(click.Group):
             raise _UsedWrongly(str(error)) from error
         except GelkitError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly when its reader has gone
+            raise click.ClickException(
+                f"Expected the disk to do what was asked. Received: {error}. What was finished is "
+                "kept; make room or choose another folder, and run again."
+            ) from error
         except KeyboardInterrupt:
             click.echo("\nInterrupted. What was finished is kept; run again to go on.", err=True)
             raise

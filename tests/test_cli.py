@@ -217,6 +217,14 @@ def _cache_is_a_file() -> tuple[str, ...]:
     return ("features", "data", *SMALL, *RANDOM, "--cache", "cache")
 
 
+def _results_are_a_file() -> tuple[str, ...]:
+    for number in range(4):
+        _image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
+    _done("features", "data", *SMALL, *RANDOM)
+    Path("results").touch()
+    return ("heads", "data", *QUICK)
+
+
 MISTAKES = {
     "one class": (_one_class, 2, "Expected at least two classes"),
     "few images": (_fewer_images_than_folds, 2, "Expected at least 3 distinct images"),
@@ -234,6 +242,7 @@ MISTAKES = {
     "no results": (lambda: ("evaluate",), 2, "gelkit heads DATA"),
     "long path": (lambda: ("features", "x" * 300), 2, "File name too long"),
     "cache is a file": (_cache_is_a_file, 1, "Not a directory. Check"),
+    "results are a file": (_results_are_a_file, 1, "Not a directory: 'results/data'"),
     "unknown option": (lambda: ("features", "--hardvare", "cpu"), 2, "No such option"),
 }
 

@@ -154,8 +154,15 @@ class Cache:
         self._write(_FAILURES_FILE, json.dumps(rows, indent=1).encode())
 
     def _shards(self) -> list[Path]:
-        """List the shards, the earliest first: of doubled rows the earliest counts."""
-        return sorted(self.folder.glob("shard-*.h5"))
+        """List the shards, the earliest first: of doubled rows the earliest counts.
+
+        Twice, until both lists agree: a large folder is not listed in one instant, and a compaction
+        in between would hide the old shards and the new one.
+        """
+        before, shards = None, sorted(self.folder.glob("shard-*.h5"))
+        while shards != before:
+            before, shards = shards, sorted(self.folder.glob("shard-*.h5"))
+        return shards
 
     def _leftovers(self) -> list[Path]:
         latest = time.time() - _LEFTOVER_SECS
