@@ -72,7 +72,7 @@ def percentiles(pixels: Pixels, wanted: Sequence[float]) -> npt.NDArray[np.float
 
 
 def _statistics_of_8_bit(pixels: Pixels) -> npt.NDArray[np.float32]:
-    counts = np.bincount(pixels.ravel(), minlength=256)
+    counts = np.array(Image.fromarray(pixels).histogram())
     levels = np.arange(256) / 255
     mean = np.average(levels, weights=counts)
     std = np.sqrt(np.average((levels - mean) ** 2, weights=counts))
