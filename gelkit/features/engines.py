@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from mmap import mmap
@@ -89,6 +89,8 @@ class _Worker:
     errors: IO[bytes]
     held: deque[list[int]] = field(default_factory=deque)
     """The images of each batch it was given and has not given back."""
+    ready: bool = False
+    """Whether it has the backbone, and has begun with images."""
 
     def decoding(self) -> list[tuple[int, float]]:
         """Return which images it is decoding, and for how many seconds."""
@@ -119,7 +121,7 @@ class _Engine:
         self._again: deque[list[int]] = deque()
         self._deaths: Counter[int] = Counter()
         self._deaths_in_a_row = 0
-        self._answered = False
+        self._any_ready = False
         self._workers: list[_Worker] = []
         self._looked_at = time.monotonic()
 
@@ -130,7 +132,7 @@ class _Engine:
         for _ in range(AHEAD):
             for worker in self._workers:
                 self._feed(worker)
-        while any(worker.held for worker in self._workers):
+        while self._again or any(worker.held for worker in self._workers):
             ready = wait([worker.connection for worker in self._workers], timeout=_LOOK_SECS)
             for worker in [worker for worker in self._workers if worker.connection in ready]:
                 yield from self._receive(worker)
@@ -163,9 +165,11 @@ class _Engine:
             return
         if isinstance(message, GelkitError):
             raise message
+        if message is None:
+            worker.ready = self._any_ready = True
+            return
         worker.held.popleft()
         self._deaths_in_a_row = 0
-        self._answered = True
         self._feed(worker)
         yield message
 
@@ -192,7 +196,7 @@ class _Engine:
         self._workers.remove(worker)
         self._deaths_in_a_row += 1
         self._require_hope(reason)
-        if not suspects and not late and worker.held:
+        if worker.ready and not suspects and not late and worker.held:
             suspects = worker.held[0]  # it died while it embedded them
         failures = [self._too_slow(number) for number in late] + self._suspected(suspects, reason)
         if failures:
@@ -206,8 +210,8 @@ class _Engine:
             self._feed(self._workers[-1])
 
     def _require_hope(self, reason: str) -> None:
-        """Give up if workers die without ever answering, or again and again."""
-        if self._deaths_in_a_row > (_DEATHS_IN_A_ROW if self._answered else _DEATHS_AT_START):
+        """Give up if no worker ever gets ready, or they die again and again."""
+        if self._deaths_in_a_row > (_DEATHS_IN_A_ROW if self._any_ready else _DEATHS_AT_START):
             raise GelkitError(
                 f"Expected the workers to live. Received: {self._deaths_in_a_row} deaths in a row, "
                 f"the last by {reason}. What was finished is kept; run again, with fewer --workers "
@@ -264,7 +268,8 @@ def _started_worker(setup: Setup) -> _Worker:
             stderr=errors,
         )
     its.close()
-    mine.send(setup)
+    with suppress(BrokenPipeError, ConnectionResetError):  # it has died, and will be found dead
+        mine.send(setup)
     return _Worker(process, mine, memory, errors)
 
 

@@ -108,7 +108,6 @@ def plan_views(
     """
     if views < 1:
         raise UsageError(f"Expected at least 1 view. Received: {views}.")
-    numbers = [(0,), tuple(range(1, views))][: min(views, 2)]
     return [
         plan(
             identified,
@@ -118,7 +117,8 @@ def plan_views(
             options=options,
             views=chosen,
         )
-        for chosen in numbers
+        for chosen in ((0,), tuple(range(1, views)))
+        if chosen
     ]
 
 

@@ -251,6 +251,7 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
 def _serve(connection: Connection, clocks: Clocks) -> None:
     setup: Setup = connection.recv()
     device, provenance = open_backbone(setup)
+    connection.send(None)  # ready: from here on, an image may be to blame
 
     def prepared(number: int, task: Task) -> _Prepared | Failure:
         with clocks.running(number):

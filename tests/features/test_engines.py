@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -231,6 +232,15 @@ def test_workers_that_only_die_are_an_error(
     kill_workers(0.05)
     with pytest.raises(GelkitError, match="deaths in a row, the last by Killed"):
         list(batches)
+
+
+def test_a_worker_that_cannot_start_is_an_error(
+    tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken installation would start processes for minutes, or end without rows or a word."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(GelkitError, match=r"deaths in a row, the last by|to start a worker"):
+        list(embed_in_workers(tasks, _setup(4), workers=1))
 
 
 def test_what_a_worker_refuses_reaches_the_caller(tasks: list[Task], tmp_path: Path) -> None:
