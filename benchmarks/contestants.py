@@ -182,7 +182,7 @@ def _run_part_of_ceiling(job: Job) -> Outcome:
     import numpy as np
 
     from gelkit.features.backbones import freeze, get_backbone
-    from gelkit.features.devices import open_device
+    from gelkit.features.hardware import open_device
     from gelkit.features.weights import load_weights
     from gelkit.images.formats import decode
     from gelkit.images.views import VIEW_SIZE, render

@@ -43,7 +43,10 @@ from measuring import ROOT, Measurement, measure
 
 MODES = ("plain", "gelkit", "ceiling", "timm", "imagededup", "second")
 PEERS = ("timm", "imagededup")
-KINDS = [(k, p) for k in ("torch", "openvino") for p in ("float32", "bfloat16")]
+KINDS = [
+    *((kernel, "float32") for kernel in ("torch", "winograd", "openvino")),
+    *((kernel, "bfloat16") for kernel in ("torch", "openvino")),
+]
 
 GOALS = {
     "resnet18": {"float32": 2.0, "bfloat16": 3.5},

@@ -194,7 +194,7 @@ def _recipe_options(command: Command) -> Command:
                 default="torch",
                 show_default=True,
                 type=click.Choice(tuple(CPU_KERNELS)),
-                help="What computes on cpu; openvino is faster, and needs the extra 'fast'.",
+                help="What computes on cpu: doctor measures them; openvino needs the extra 'fast'.",
             ),
             click.option(
                 "--emulate-tpu", is_flag=True, help="Run tpu on XLA's CPU client, and say so."
@@ -270,7 +270,7 @@ def features(
       gelkit features my_gels --views 8
     """
     from gelkit.features.backbones import BACKBONES
-    from gelkit.features.devices import require_hardware
+    from gelkit.features.hardware import require_hardware
 
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
     _echo_if_any(skipped(catalog))

@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from gelkit.errors import GelkitError
 from gelkit.features.backbones import BACKBONES, freeze, get_backbone
-from gelkit.features.devices import DeviceError, open_device, require_hardware
-from gelkit.features.recipe import CPU_KERNELS, HARDWARE, PRECISIONS
+from gelkit.features.devices import DeviceError
+from gelkit.features.hardware import open_device, require_hardware
+from gelkit.features.recipe import CPU_KERNELS, HARDWARE
 from gelkit.features.weights import WeightsError, load_weights, verify_weights
 from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import decode
@@ -141,13 +142,13 @@ def _measured(backbone: str) -> list[Speed]:
 def _speeds(backbone: str) -> Iterator[Speed]:
     views = _sample_views()
     reference: npt.NDArray[np.float32] | None = None
-    for kernel in CPU_KERNELS:
-        if kernel == "openvino" and importlib.util.find_spec("openvino") is None:
+    for name, kernel in CPU_KERNELS.items():
+        if importlib.util.find_spec(kernel.package) is None:
             continue
-        for precision in PRECISIONS:
-            rate, embeddings = _timed(backbone, kernel, precision, views)
+        for precision in kernel.precisions:
+            rate, embeddings = _timed(backbone, name, precision, views)
             reference = embeddings if reference is None else reference
-            yield Speed(backbone, kernel, precision, rate, smallest_cosine(embeddings, reference))
+            yield Speed(backbone, name, precision, rate, smallest_cosine(embeddings, reference))
 
 
 def _timed(

@@ -15,7 +15,6 @@ import gelkit
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
-from gelkit.features.devices import require_hardware
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.engines import (
     DECODE_SECS,
@@ -23,6 +22,7 @@ from gelkit.features.engines import (
     decoding_threads,
     embed_in_workers,
 )
+from gelkit.features.hardware import require_hardware
 from gelkit.features.planning import (
     Identified,
     MissingEmbeddingsError,

@@ -18,16 +18,33 @@ from gelkit.images.views import VIEW_SIZE, VIEW_VERSION, require_view_options
 HARDWARE = ("cpu", "tpu", "cuda")
 """The hardware that can be asked for."""
 
-CPU_KERNELS = {
-    "torch": "torch itself, batch norm folded, channels last",
-    "openvino": "OpenVINO, from gelkit's extra 'fast'",
-}
-"""What can compute the forward pass on the CPU."""
-
 PRECISIONS = {
     "float32": "32 bits throughout",
     "bfloat16": "8 significant bits for weights and products",
 }
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What can compute the forward pass on the CPU; a row of :data:`CPU_KERNELS`."""
+
+    about: str
+    precisions: tuple[str, ...] = tuple(PRECISIONS)
+    """Names of :data:`PRECISIONS`."""
+    package: str = "torch"
+    """What has to be installed."""
+
+
+CPU_KERNELS = {
+    "torch": Kernel("torch itself, batch norm folded, channels last"),
+    "winograd": Kernel(
+        "torch with what follows a convolution fused into it, and Winograd's algorithm for those "
+        "of 3 x 3",
+        precisions=("float32",),  # its sums of large terms leave little of 8 bits
+    ),
+    "openvino": Kernel("OpenVINO, from gelkit's extra 'fast'", package="openvino"),
+}
+"""The kernels by name."""
 
 _KERNEL_ELSEWHERE = {"tpu": "torch-xla-highest", "tpu-emulated": "torch-xla-highest"}
 """``highest`` is XLA's precision of products; on CUDA it is ``torch``."""
@@ -145,12 +162,23 @@ def make_recipe(
     ):
         if given not in known:
             raise UsageError(f"Expected the {kind} {' or '.join(known)}. Received: {given!r}.")
+    if hardware == "cpu":
+        _require_precision(CPU_KERNELS[options.kernel], options)
     row = get_backbone(backbone)
     weights = identify_weights(row, options.weights, options.weights_seed)
     resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
     names = require_augmentations(options.augmentations)
     recipe = _recipe(row.name, row.last_layer, weights, options, resolved)
     return replace(recipe, augmentations=",".join(names)) if augmented else recipe
+
+
+def _require_precision(kernel: Kernel, options: RecipeOptions) -> None:
+    if options.precision not in kernel.precisions:
+        raise UsageError(
+            f"Expected the precision {' or '.join(kernel.precisions)} with the kernel "
+            f"{options.kernel!r}. Received: {options.precision!r}. Choose another --kernel, or "
+            "leave --precision out."
+        )
 
 
 def _recipe(

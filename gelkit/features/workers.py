@@ -29,7 +29,8 @@ import numpy.typing as npt
 from gelkit.errors import GelkitError
 from gelkit.features.backbones import Backbone, freeze
 from gelkit.features.cache import Failure
-from gelkit.features.devices import Device, DeviceError, open_device
+from gelkit.features.devices import Device, DeviceError
+from gelkit.features.hardware import open_device
 from gelkit.features.shards import Rows, make_rows
 from gelkit.features.weights import load_weights
 from gelkit.images.formats import FLAGS, DecodeRecord, ImageError, decode

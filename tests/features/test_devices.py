@@ -15,10 +15,12 @@ from torchvision.models import get_weight
 import gelkit
 from gelkit.errors import UsageError
 from gelkit.features.backbones import BACKBONES, Backbone, freeze
-from gelkit.features.devices import DeviceError, find_tpu_chips, open_device, require_hardware
+from gelkit.features.devices import DeviceError
 from gelkit.features.diagnosis import smallest_cosine
-from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
+from gelkit.features.hardware import open_device, require_hardware
+from gelkit.features.recipe import CPU_KERNELS
 from gelkit.features.weights import load_weights
+from gelkit.features.xla import find_tpu_chips
 from gelkit.images.formats import decode
 from gelkit.images.views import render
 
@@ -100,7 +102,7 @@ def test_every_kernel_gives_what_plain_torch_gives(
     """Speed would be bought with other embeddings than the backbone's."""
     row = BACKBONES[backbone]
     expected = _eager(row, gel_views)
-    for precision in PRECISIONS:
+    for precision in CPU_KERNELS[kernel].precisions:
         device = open_device("cpu", kernel, precision)
         device.prepare(freeze(load_weights(row, "random")[0], row), batch_size=5)
         found = np.concatenate([device.run(gel_views[:5]), device.run(gel_views[5:])])
@@ -122,8 +124,9 @@ def test_a_kernel_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPa
 COMPARISON = """
 import numpy as np
 from gelkit.features.backbones import BACKBONES, freeze
-from gelkit.features.devices import EMULATED, open_device, xla_compiles
+from gelkit.features.hardware import open_device
 from gelkit.features.weights import load_weights
+from gelkit.features.xla import EMULATED, xla_compiles
 
 coarse = np.random.default_rng(0).integers(0, 256, (6, 14, 14), dtype=np.uint8)
 views = coarse.repeat(16, axis=1).repeat(16, axis=2)

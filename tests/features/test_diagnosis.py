@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gelkit.features import diagnosis
-from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
+from gelkit.features.recipe import CPU_KERNELS
 
 
 def test_packages_are_those_installed() -> None:
@@ -46,7 +46,7 @@ def test_every_kernel_is_measured() -> None:
     """A user would choose a kernel that is slower on this processor."""
     speeds = diagnosis.measure_kernels(["mobilenet-v3"])
     assert [(s.kernel, s.precision) for s in speeds] == [
-        (kernel, precision) for kernel in CPU_KERNELS for precision in PRECISIONS
+        (name, precision) for name, kernel in CPU_KERNELS.items() for precision in kernel.precisions
     ]
     assert all(speed.images_per_second > 0 for speed in speeds)
     assert speeds[0].cosine == pytest.approx(1)

@@ -55,6 +55,14 @@ def test_this_versions_recipes_do_not_change() -> None:
     assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-206c32ba"
 
 
+def test_a_kernel_refuses_a_precision_that_it_has_not() -> None:
+    """Winograd's sums in 8 bits would be noise, or float32 pass for bfloat16."""
+    rounded = dataclasses.replace(RANDOM, kernel="winograd", precision="bfloat16")
+    with pytest.raises(UsageError, match="Expected the precision float32 with .* 'winograd'"):
+        make_recipe("vgg16", "cpu", rounded)
+    assert make_recipe("vgg16", "tpu", rounded).precision == "bfloat16"
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"backbone": "resnet18"}'])
 def test_what_is_no_recipe_is_refused(text: str) -> None:
     """A cache of another version would be read as if it were of this one."""

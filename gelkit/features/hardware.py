@@ -1,0 +1,105 @@
+"""Hardware: what can be asked for, whether it can be there, and which device it opens."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gelkit.errors import UsageError
+from gelkit.features.devices import Device, DeviceError, OpenVINODevice, TorchDevice
+from gelkit.features.xla import find_tpu_chips, open_emulated_tpu, open_tpu
+
+
+def open_device(hardware: str, kernel: str = "torch", precision: str = "float32") -> Device:
+    """Open the device for a recipe's hardware.
+
+    :param hardware: ``cpu``, ``tpu``, ``tpu-emulated`` or ``cuda``.
+    :param kernel: on the CPU a name of :data:`gelkit.features.recipe.CPU_KERNELS`; elsewhere there
+        is one.
+    :param precision: ``float32`` or ``bfloat16``: of weights and products.
+    :raises DeviceError: it is not there, or does not start.
+    """
+    openers = {**_OPENERS, "cpu": _CPU_OPENERS[kernel]} if hardware == "cpu" else _OPENERS
+    if hardware not in openers:
+        known = ", ".join(("cpu", *_OPENERS))
+        raise UsageError(f"Expected the hardware {known}. Received: {hardware!r}.")
+    require_hardware(hardware, kernel)
+    return openers[hardware](precision)
+
+
+def require_hardware(hardware: str, kernel: str = "torch") -> None:
+    """Check at once, without starting anything, that a recipe's hardware and kernel can be there.
+
+    :raises DeviceError: a TPU without a TPU chip, XLA without torch_xla, OpenVINO that is not
+        installed.
+    """
+    if hardware == "tpu" and not find_tpu_chips():
+        raise DeviceError(
+            "Expected a TPU. Received: no TPU chip among this machine's PCI devices. Run on a TPU "
+            "host, or add --emulate-tpu to run the same torch_xla program on XLA's CPU client."
+        )
+    if hardware.startswith("tpu") and importlib.util.find_spec("torch_xla") is None:
+        raise DeviceError(
+            "Expected torch_xla. Received: it is not installed. Install gelkit's extra 'xla' (on "
+            "a TPU host 'tpu')."
+        )
+    if kernel == "openvino" and importlib.util.find_spec("openvino") is None:
+        raise DeviceError(
+            "Expected OpenVINO, for --kernel openvino. Received: it is not installed. Install "
+            "gelkit's extra 'fast', or leave --kernel out."
+        )
+
+
+def _open_torch(precision: str) -> Device:
+    return TorchDevice("cpu", f"cpu ({_processor()})", precision)
+
+
+def _open_winograd(precision: str) -> Device:
+    import torch
+
+    from gelkit.features.fusion import fuse
+
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        raise DeviceError(
+            "Expected a torch built with oneDNN, for --kernel winograd. Received: one without it. "
+            "Leave --kernel out."
+        )
+    return TorchDevice("cpu", f"cpu ({_processor()})", precision, fuse)
+
+
+def _open_openvino(precision: str) -> Device:
+    return OpenVINODevice(f"cpu ({_processor()})", precision)
+
+
+def _open_cuda(precision: str) -> Device:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            "Expected a CUDA GPU. Received: torch finds none. Use --hardware cpu, or install the "
+            "driver and a CUDA build of torch."
+        )
+    torch.backends.cuda.matmul.allow_tf32 = False  # float32 in the recipe means float32
+    torch.backends.cudnn.allow_tf32 = False
+    return TorchDevice("cuda", f"cuda ({torch.cuda.get_device_name()})", precision)
+
+
+def _processor() -> str:
+    models = Path("/proc/cpuinfo")
+    lines = models.read_text().splitlines() if models.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+_CPU_OPENERS: Mapping[str, Callable[[str], Device]] = {
+    "torch": _open_torch,
+    "winograd": _open_winograd,
+    "openvino": _open_openvino,
+}
+_OPENERS: Mapping[str, Callable[[str], Device]] = {
+    "tpu": open_tpu,
+    "tpu-emulated": open_emulated_tpu,
+    "cuda": _open_cuda,
+}
