@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,11 @@ class Embeddings:
     extraction_secs: float
     """What making these rows took, whenever that was: decoding and forward passes, summed."""
     failures: tuple[Failure, ...] = ()
+    records: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """What stage one noted of each image beside the embedding, by name: ``perceptual_hash``
+    (images,) uint64, ``height``, ``width``, ``bit_depth``, ``n_bytes``, ``format``, ``mode`` and
+    ``flags`` (images,), and ``intensity`` (images x statistics), whose columns are
+    :data:`gelkit.images.likeness.INTENSITY_STATISTICS`."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -80,4 +87,5 @@ class Embeddings:
             values=self.values[index],
             images=tuple(self.images[i] for i in index),
             sha256s=tuple(self.sha256s[i] for i in index),
+            records={name: column[index] for name, column in self.records.items()},
         )

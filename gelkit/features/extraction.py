@@ -38,6 +38,19 @@ from gelkit.features.workers import Rendering, Setup
 from gelkit.images.catalog import Catalog
 from gelkit.progress import Progress, silent
 
+_RECORDS = (
+    "perceptual_hash",
+    "height",
+    "width",
+    "bit_depth",
+    "n_bytes",
+    "format",
+    "mode",
+    "flags",
+    "intensity",
+)
+"""The columns of a cache that embeddings bring along."""
+
 _PUBLISH_SECS = 60.0
 _PUBLISH_BYTES = 2**26
 
@@ -303,4 +316,5 @@ def _assemble(planned: Plan, failures: tuple[Failure, ...], view: int) -> Embedd
         device="; ".join(sorted(origins)),
         extraction_secs=float(rows.columns["extraction_secs"].sum(dtype=np.float64)),
         failures=failures,
+        records={name: rows.columns[name] for name in _RECORDS},
     )

@@ -170,7 +170,9 @@ def prepare(task: Task, rendering: Rendering) -> _Prepared | Failure:
         perceptual_hash=perceptual_hash(likeness),  # it must not depend on the recipe
         record=image.record,
         n_bytes=len(data),
-        intensity=intensity_statistics(image.pixels),
+        intensity=intensity_statistics(
+            image.pixels, None if image.pixels.dtype == np.uint8 else image.ordered
+        ),
         secs=time.perf_counter() - started,
     )
 

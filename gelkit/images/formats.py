@@ -10,6 +10,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -94,6 +95,11 @@ class DecodedImage:
 
     pixels: Pixels
     record: DecodeRecord
+
+    @cached_property
+    def ordered(self) -> Pixels:
+        """All values in ascending order, (height * width,): what percentiles are read from."""
+        return np.sort(self.pixels, axis=None)
 
 
 def decode(data: bytes) -> DecodedImage:

@@ -101,14 +101,15 @@ def _augmented(picture: Image.Image, geometry: str, drawn: dict[str, Parameters]
 
 
 def _picture(image: DecodedImage, window: str) -> Image.Image:
-    return Image.fromarray(image.pixels if window == "full" else _windowed(image.pixels))
+    return Image.fromarray(image.pixels if window == "full" else _windowed(image))
 
 
-def _windowed(pixels: Pixels) -> Pixels:
+def _windowed(image: DecodedImage) -> Pixels:
     """Stretch what lies between the percentiles over the range; 8-bit images stay as they are."""
+    pixels = image.pixels
     if pixels.dtype == np.uint8:
         return pixels
-    low, high = percentiles(pixels, _WINDOW_PERCENTILES)
+    low, high = percentiles(image.ordered, _WINDOW_PERCENTILES)
     if high <= low:
         return pixels
     stretched: Pixels = np.clip((pixels - low) / (high - low), 0, 1).astype(np.float32)

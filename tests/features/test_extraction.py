@@ -27,6 +27,7 @@ from gelkit.features.workers import Batch, Rendering, Task, embed, prepare
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import decode
+from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.views import render
 
 RANDOM = RecipeOptions(weights="random")
@@ -332,3 +333,17 @@ def test_a_fingerprint_changes_with_any_value(catalog: Catalog, cache: Path) -> 
     values[3, 1000] = np.nextafter(values[3, 1000], np.inf)
     assert replace(embeddings, values=values).fingerprint != embeddings.fingerprint
     assert replace(embeddings).fingerprint == embeddings.fingerprint
+
+
+def test_what_was_noted_of_an_image_stays_with_it(catalog: Catalog, cache: Path) -> None:
+    """Probes and near-duplicates would be judged by another image's size, hash or brightness."""
+    order = np.random.default_rng(0).permutation(len(catalog))
+    embeddings = load(catalog, cache=cache, **QUICK).take(order)
+    for number, image in enumerate(embeddings.images):
+        decoded = decode(image.path.read_bytes())
+        records = {name: column[number] for name, column in embeddings.records.items()}
+        assert records["perceptual_hash"] == perceptual_hash(render(decoded))
+        assert (records["height"], records["width"]) == decoded.pixels.shape
+        assert records["n_bytes"] == image.path.stat().st_size
+        assert (records["format"], records["mode"]) == (b"PNG", b"L")
+        np.testing.assert_array_equal(records["intensity"], intensity_statistics(decoded.pixels))
