@@ -53,10 +53,10 @@ def intensity_statistics(pixels: Pixels, ordered: Pixels | None = None) -> npt.N
     if pixels.dtype == np.uint8:
         return _statistics_of_8_bit(pixels)
     spread = (np.mean(pixels, dtype=np.float64), np.std(pixels, dtype=np.float64))
-    ordered = np.sort(pixels, axis=None) if ordered is None else ordered
-    low, *middle, high = percentiles(ordered, _PERCENTILES)
-    at_0 = np.searchsorted(ordered, 0, side="right") / pixels.size
-    at_1 = 1 - np.searchsorted(ordered, 1, side="left") / pixels.size
+    values: Pixels = np.sort(pixels, axis=None) if ordered is None else ordered
+    low, *middle, high = percentiles(values, _PERCENTILES)
+    at_0 = np.searchsorted(values, 0, side="right") / pixels.size
+    at_1 = 1 - np.searchsorted(values, 1, side="left") / pixels.size
     return np.array([*spread, low, *middle, high, at_0, at_1], dtype=np.float32)
 
 
