@@ -10,26 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import UsageError
-from gelkit.features.embeddings import Embeddings
 
 Folds = npt.NDArray[np.int64]
-"""(repeats x images): the fold that predicts the image; it trains in all others of the repeat."""
+"""(repeats x images): the fold that predicts the image; it trains in all others of the repeat.
 
+Two numbers are no folds: :data:`TRAINS_ALWAYS` and :data:`LEFT_OUT`.
+"""
 
-def group_images(embeddings: Embeddings) -> npt.NDArray[np.int64]:
-    """Return the group of each image, (images,), numbered from 0.
+TRAINS_ALWAYS = -1
+"""The image trains in every fold of the repeat, and none predicts it."""
+LEFT_OUT = -2
+"""The image takes no part in the repeat."""
 
-    Images belong to one group if their bytes are equal or if the user's catalog says so; both
-    together are transitive.
-
-    :raises UsageError: images of equal bytes have different labels.
-    """
-    _require_one_label(embeddings)
-    keys = [
-        [f"bytes {digest}", *([f"group {image.group}"] if image.group is not None else [])]
-        for digest, image in zip(embeddings.sha256s, embeddings.images, strict=True)
-    ]
-    return _connected(keys)
+_ATTEMPTS = 20
 
 
 def make_splits(
@@ -74,37 +67,6 @@ def splits_fingerprint(splits: Folds, names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _require_one_label(embeddings: Embeddings) -> None:
-    first: dict[str, int] = {}
-    for i, digest in enumerate(embeddings.sha256s):
-        j = first.setdefault(digest, i)
-        if embeddings.labels[i] != embeddings.labels[j]:
-            raise UsageError(
-                "Expected one label for images whose bytes are equal. Received: "
-                f"{str(embeddings.images[j].path)!r} as {embeddings.labels[j]!r} and "
-                f"{str(embeddings.images[i].path)!r} as {embeddings.labels[i]!r}. "
-                "Decide which is right and remove the other."
-            )
-
-
-def _connected(keys: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
-    """Number the connected components of images that share a key (union-find)."""
-    parents = list(range(len(keys)))
-
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
-    owner: dict[str, int] = {}
-    for i, image_keys in enumerate(keys):
-        for key in image_keys:
-            parents[root(i)] = root(owner.setdefault(key, i))
-    _, numbers = np.unique([root(i) for i in range(len(keys))], return_inverse=True)
-    return numbers.astype(np.int64)
-
-
 def _require_enough(
     targets: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
@@ -124,6 +86,21 @@ def _require_enough(
 def _split_once(
     targets: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], folds: int, seed: int
 ) -> npt.NDArray[np.int64]:
+    """Split, and split again with another seed where a fold came out without some class."""
+    for attempt in range(_ATTEMPTS):
+        assigned = _assign(targets, groups, folds, derived_seed(seed, attempt))
+        _require_whole_groups(assigned, groups)
+        if _has_every_class(assigned, targets, folds):
+            return assigned
+    raise UsageError(
+        f"Expected every class in each of {folds} folds. Received: {_ATTEMPTS} splits that left a "
+        "class out of one, since its groups are few or large. Use fewer --folds, or finer groups."
+    )
+
+
+def _assign(
+    targets: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], folds: int, seed: int
+) -> npt.NDArray[np.int64]:
     from sklearn.model_selection import StratifiedGroupKFold
 
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -133,23 +110,20 @@ def _split_once(
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         for fold, (_, held_out) in enumerate(splitter.split(targets, targets, groups)):
             assigned[held_out] = fold
-    _require_sound(assigned, targets, groups, folds)
     return assigned
 
 
-def _require_sound(
-    assigned: npt.NDArray[np.int64],
-    targets: npt.NDArray[np.int64],
-    groups: npt.NDArray[np.int64],
-    folds: int,
-) -> None:
+def _require_whole_groups(assigned: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> None:
     """Check what came from elsewhere: all honesty rests on it."""
-    for group in np.unique(groups):
-        if len(np.unique(assigned[groups == group])) != 1:
-            raise AssertionError(f"group {group} was separated by a split")
-    for fold in range(folds):
-        if len(np.unique(targets[assigned != fold])) != len(np.unique(targets)):
-            raise UsageError(
-                "Expected every class among the training images of each fold. Received: groups so "
-                "large that one fold would hold a whole class. Use fewer folds or finer groups."
-            )
+    numbers, first, position = np.unique(groups, return_index=True, return_inverse=True)
+    separated = numbers[np.unique(position[assigned != assigned[first][position]])]
+    if len(separated) or assigned.min() < 0:
+        raise AssertionError(f"groups were separated by a split, or not split at all: {separated}")
+
+
+def _has_every_class(
+    assigned: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], folds: int
+) -> bool:
+    """Whether each fold holds every class, so that the others train on every class too."""
+    pairs = np.unique(np.stack([assigned, targets]), axis=1)
+    return len(pairs.T) == folds * len(np.unique(targets))

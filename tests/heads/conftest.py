@@ -49,7 +49,13 @@ def _make_embeddings(
         recipe=make_recipe("resnet18", "cpu", RecipeOptions(weights="random")),
         device="cpu (drawn)",
         extraction_secs=0.5,
+        records={"perceptual_hash": _unlike_hashes(len(labels))},
     )
+
+
+def _unlike_hashes(count: int) -> np.ndarray:
+    """Draw perceptual hashes of which no two are near."""
+    return np.random.default_rng(0).integers(0, 2**64, count, dtype=np.uint64)
 
 
 def _draw_images(folder: Path, counts: dict[str, int], *, start: int = 0) -> Catalog:
@@ -87,6 +93,7 @@ def _publish_embeddings(
             for digest, image in zip(digests, catalog.images, strict=True)
         ],
         "intensity": np.zeros((len(catalog), 13)),
+        "perceptual_hash": [int(digest[:16], 16) for digest in digests],
     }
     cache.publish(make_rows(columns, {"weights_sha256": "", "device": "cpu (drawn)"}))
     return cache

@@ -1,0 +1,165 @@
+"""Grouping: which images must not be separated, since one of them gives the other away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gelkit.errors import UsageError
+from gelkit.features.embeddings import Embeddings
+from gelkit.images.catalog import CatalogImage
+from gelkit.images.formats import decode
+from gelkit.images.linkage import complete_linkage
+from gelkit.images.similarity import near_duplicates
+from gelkit.images.views import View, render
+from gelkit.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
+
+Groups = npt.NDArray[np.int64]
+"""(images,): the number of each image's group, from 0."""
+
+FEW_GROUPS = 30
+"""Below so many in a class, intervals are wide and a winner is mostly luck."""
+
+_SHOWN_NAMES = 5
+
+
+def group_images(
+    embeddings: Embeddings, *, find_near_duplicates: bool = True, progress: Progress = silent
+) -> Groups:
+    """Return the group of each image.
+
+    Images belong to one group if their bytes are equal, if they are near-duplicates, or if the
+    user's catalog says so; all together are transitive.
+
+    :param find_near_duplicates: look for them, which reads the images whose hashes are near.
+    :raises UsageError: images of one group have different labels; or more images have near hashes
+        than can be compared.
+    """
+    keys = [
+        [f"bytes {digest}", *([f"group {image.group}"] if image.group is not None else [])]
+        for digest, image in zip(embeddings.sha256s, embeddings.images, strict=True)
+    ]
+    if find_near_duplicates:
+        for its_keys, number in zip(keys, _near_groups(embeddings, progress), strict=True):
+            its_keys.append(f"alike {number}")
+    groups = _connected(keys)
+    _require_one_label(embeddings, groups)
+    return groups
+
+
+def find_near_copies(
+    embeddings: Embeddings, known: Embeddings, progress: Progress = silent
+) -> npt.NDArray[np.bool_]:
+    """Return which images are near-duplicates of one of other, known images, (images,)."""
+    images = (*known.images, *embeddings.images)
+    hashes = [its.records["perceptual_hash"] for its in (known, embeddings)]
+    pairs = near_duplicates(
+        np.concatenate(hashes),
+        lambda number: _clean_view(images[number]),
+        known=len(known),
+        progress=progress,
+    )
+    copies = np.zeros(len(images), dtype=np.bool_)
+    copies[[pair.second for pair in pairs]] = True
+    return copies[len(known) :]
+
+
+def require_splittable(embeddings: Embeddings, groups: Groups, folds: int) -> None:
+    """Check that there is enough to cross-validate on; log a warning where there is little.
+
+    :raises UsageError: a class with fewer than two groups for each fold, or a group so large that
+        it would fill more than a fold of its class.
+    """
+    targets = embeddings.targets
+    for number, name in enumerate(embeddings.classes):
+        members = np.flatnonzero(targets == number)
+        its_groups, sizes = np.unique(groups[members], return_counts=True)
+        _require_enough(name, len(members), len(its_groups), folds)
+        if sizes.max() > len(members) / folds:
+            largest = members[groups[members] == its_groups[sizes.argmax()]]
+            raise UsageError(
+                f"Expected no group larger than a fold of its class, {len(members)} / {folds} = "
+                f"{len(members) / folds:.1f} images. Received: {len(largest)} images of {name!r} "
+                f"that are near-identical or of one group ({_listed(embeddings, largest)}). Keep "
+                "some of them only, or use fewer --folds."
+            )
+
+
+def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
+    """Return the near-duplicates' groups; images of equal bytes count once."""
+    _, first, position = np.unique(embeddings.sha256s, return_index=True, return_inverse=True)
+    pairs = near_duplicates(
+        embeddings.records["perceptual_hash"][first],
+        lambda number: _clean_view(embeddings.images[first[number]]),
+        progress=progress,
+    )
+    identities = [embeddings.sha256s[i] for i in first]
+    groups: Groups = complete_linkage(pairs, identities)[position]
+    return groups
+
+
+def _clean_view(image: CatalogImage) -> View:
+    return render(decode(image.path.read_bytes()))
+
+
+def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:
+    labels = np.array(embeddings.labels, dtype=object)
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        its_labels = [str(label) for label in dict.fromkeys(labels[members])]
+        if len(its_labels) > 1:
+            named = [
+                f"{str(embeddings.images[i].path)!r} as {embeddings.labels[i]!r}" for i in members
+            ]
+            raise UsageError(
+                "Expected one label for images that are equal, near-identical or of one group. "
+                f"Received: {' and '.join(named[:_SHOWN_NAMES])}. Decide which is right and remove "
+                "the other; if they only look alike, say --no-near-duplicates."
+            )
+
+
+def _require_enough(name: str, images: int, groups: int, folds: int) -> None:
+    if groups < 2 * folds:
+        raise UsageError(
+            f"Expected at least {2 * folds} groups in each class, two for each of {folds} folds. "
+            f"Received: {groups} in {name!r}, which has {images} images (near-identical ones are "
+            f"one group). Add images, or use --folds {max(2, groups // 2)}."
+        )
+    if groups < FEW_GROUPS:
+        logger.warning(
+            "the class %r has %d groups (%d images): below %d no interval is narrow, and the best "
+            "configuration may be so by luck",
+            name,
+            groups,
+            images,
+            FEW_GROUPS,
+        )
+
+
+def _listed(embeddings: Embeddings, index: Sequence[int] | npt.NDArray[np.intp]) -> str:
+    names = [embeddings.images[i].name for i in index]
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _connected(keys: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
+    """Number the connected components of images that share a key (union-find)."""
+    parents = list(range(len(keys)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    owner: dict[str, int] = {}
+    for i, image_keys in enumerate(keys):
+        for key in image_keys:
+            parents[root(i)] = root(owner.setdefault(key, i))
+    _, numbers = np.unique([root(i) for i in range(len(keys))], return_inverse=True)
+    return numbers.astype(np.int64)

@@ -1,0 +1,171 @@
+"""Grouping: copies and near-copies stay together, and too little data is said to be too little."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from gelkit.errors import UsageError
+from gelkit.features.embeddings import Embeddings
+from gelkit.heads.grouping import group_images, require_splittable
+from gelkit.images.catalog import read_catalog
+from gelkit.images.formats import decode
+from gelkit.images.likeness import perceptual_hash
+from gelkit.images.samples import draw_samples
+from gelkit.images.views import render
+
+MakeEmbeddings = Callable[..., Embeddings]
+
+
+GROUPED: dict[str, tuple[str, Sequence[str | None], list[int]]] = {
+    "all different": ("abc", [None] * 3, [0, 1, 2]),
+    "equal bytes": ("aba", [None] * 3, [0, 1, 0]),
+    "the user's group": ("abc", ["x", None, "x"], [0, 1, 0]),
+    "a-b by bytes, b-c by group": ("aab", [None, "x", "x"], [0, 0, 0]),
+    "the same in another order": ("baa", ["x", "x", None], [0, 0, 0]),
+    "a chain": ("aabbccd", [None, "x", "x", "y", "y", "z", "z"], [0] * 7),
+    "no group is not a group": ("abcd", [None, None, "None", None], [0, 1, 2, 3]),
+    "a group called like bytes": ("abc", ["b", "c", "a"], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", GROUPED)
+def test_equal_bytes_and_the_users_groups_join(case: str, make_embeddings: MakeEmbeddings) -> None:
+    """Images that belong together would be separated by a split."""
+    sha256s, groups, expected = GROUPED[case]
+    images = make_embeddings(["gel"] * len(sha256s), groups=groups, sha256s=list(sha256s))
+    numbers = group_images(images)
+    assert sorted(set(numbers)) == list(range(len(set(expected))))
+    assert [np.flatnonzero(numbers == number)[0] for number in numbers] == [
+        expected.index(number) for number in expected
+    ]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.sampled_from([None, *"uvwxyz"])),
+        min_size=1,
+        max_size=14,
+    )
+)
+def test_groups_are_what_can_be_reached(
+    make_embeddings: MakeEmbeddings, images: list[tuple[str, str | None]]
+) -> None:
+    """Some chain of copies and groups would be cut."""
+    sha256s, groups = zip(*images, strict=True)
+    numbers = group_images(make_embeddings(["gel"] * len(images), groups=groups, sha256s=sha256s))
+    reached = np.array(
+        [[a == b or (g == h and g is not None) for b, h in images] for a, g in images]
+    )
+    for _ in images:
+        reached = reached @ reached
+    assert np.array_equal(numbers[:, np.newaxis] == numbers, reached)
+
+
+def test_a_group_of_two_labels_is_refused_and_its_files_listed(
+    make_embeddings: MakeEmbeddings,
+) -> None:
+    """A mislabelled copy would train one label and test the other."""
+    images = make_embeddings(["gel", "gel", "photo"], sha256s=["a", "b", "a"])
+    with pytest.raises(UsageError, match=r"'0\.png' as 'gel' and '2\.png' as 'photo'"):
+        group_images(images)
+    images = make_embeddings(["gel", "gel", "photo"], groups=[None, "x", "x"])
+    with pytest.raises(UsageError, match=r"'1\.png' as 'gel' and '2\.png' as 'photo'"):
+        group_images(images)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Draw eight images, and save one of each class again: inverted, or smaller as JPEG."""
+    folder = tmp_path_factory.mktemp("copied")
+    draw_samples(folder, count=8)
+    first = {path.parent.name: path for path in sorted(folder.rglob("*.*"), reverse=True)}
+    for name, path in first.items():
+        grey = Image.fromarray(render(decode(path.read_bytes())))
+        copy = ImageOps.invert(grey) if name == "gel" else grey.resize((180, 200))
+        copy.save(folder / name / f"copy.{'png' if name == 'gel' else 'jpg'}")
+    return folder
+
+
+def _described(folder: Path, make_embeddings: MakeEmbeddings) -> Embeddings:
+    """Return embeddings of real files, with the hashes that stage one would keep."""
+    images = read_catalog(folder).images
+    embeddings = make_embeddings([image.label for image in images])
+    hashes = [perceptual_hash(render(decode(image.path.read_bytes()))) for image in images]
+    records = {"perceptual_hash": np.array(hashes, dtype=np.uint64)}
+    return Embeddings(**(vars(embeddings) | {"images": images, "records": records}))
+
+
+def test_near_duplicates_join(copied: Path, make_embeddings: MakeEmbeddings) -> None:
+    """A gel would train and its inverted or shrunken copy be predicted."""
+    embeddings = _described(copied, make_embeddings)
+    groups = group_images(embeddings)
+    assert len(embeddings) == 10
+    assert len(np.unique(groups)) == 8
+    for name in ("gel", "not_gel"):
+        its = [i for i, image in enumerate(embeddings.images) if image.label == name]
+        joined = [i for i in its if (groups == groups[i]).sum() == 2]
+        assert [embeddings.images[i].path.stem for i in joined].count("copy") == 1
+    assert len(np.unique(group_images(embeddings, find_near_duplicates=False))) == 10
+
+
+def test_a_near_duplicate_under_another_label_is_refused(
+    copied: Path, make_embeddings: MakeEmbeddings, tmp_path: Path
+) -> None:
+    """A picture under two labels would be taken for two pictures."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    copy = copied / "gel" / "copy.png"
+    gel = min(path for path in copy.parent.iterdir() if path != copy)
+    (tmp_path / "a" / gel.name).write_bytes(gel.read_bytes())
+    (tmp_path / "b" / copy.name).write_bytes(copy.read_bytes())
+    embeddings = _described(tmp_path, make_embeddings)
+    with pytest.raises(UsageError, match=r"as 'a' and .* as 'b'.*--no-near-duplicates"):
+        group_images(embeddings)
+
+
+def test_too_few_groups_in_a_class_are_refused_with_the_arithmetic(
+    make_embeddings: MakeEmbeddings,
+) -> None:
+    """A fold would hold one gel of a class, and its figures be all or nothing."""
+    embeddings = make_embeddings(["gel"] * 12 + ["other"] * 40)
+    groups = np.array([0, 0, 1, 1, *range(2, 50)])[: len(embeddings)]
+    with pytest.raises(
+        UsageError,
+        match=r"at least 12 groups .* two for each of 6 folds\. Received: 10 in 'gel', which has "
+        r"12 images.*--folds 5",
+    ):
+        require_splittable(embeddings, groups, folds=6)
+    require_splittable(embeddings, groups, folds=5)
+
+
+def test_few_groups_are_warned_of(
+    make_embeddings: MakeEmbeddings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Someone would read three digits from twenty gels."""
+    embeddings = make_embeddings(["gel"] * 29 + ["other"] * 30)
+    with caplog.at_level(logging.WARNING):
+        require_splittable(embeddings, np.arange(59), folds=5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the class 'gel' has 29 groups (29 images): below 30 no interval is narrow, and the best "
+        "configuration may be so by luck"
+    ]
+
+
+def test_a_group_larger_than_a_fold_is_refused_and_its_pictures_named(
+    make_embeddings: MakeEmbeddings,
+) -> None:
+    """One fold would predict one picture over and over, the others never."""
+    embeddings = make_embeddings(["gel"] * 20 + ["other"] * 20)
+    groups = np.concatenate([np.zeros(5, dtype=np.int64), np.arange(1, 36)])
+    with pytest.raises(UsageError, match=r"20 / 5 = 4\.0 .* 5 images of 'gel'.*0\.png, 1\.png"):
+        require_splittable(embeddings, groups, folds=5)
+    require_splittable(embeddings, groups, folds=4)
