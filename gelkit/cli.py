@@ -22,7 +22,6 @@ from gelkit.features.verification import verify
 from gelkit.heads.training import Settings
 from gelkit.progress import Progress
 from gelkit.report.summary import (
-    answer,
     costs,
     done,
     failed,
@@ -355,6 +354,31 @@ def features(
     "--learning-rate", default=_DEFAULTS.learning_rate, show_default=True, help="Of the optimizer."
 )
 @click.option("--class-weights", is_flag=True, help="Weigh classes by inverse frequency.")
+@click.option(
+    "--learning-rates",
+    multiple=True,
+    type=float,
+    help="Choose among these, on an inner split of the training images; give it several times.",
+)
+@click.option(
+    "--early-stopping",
+    default=_DEFAULTS.early_stopping,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Epochs without gain on an inner split after which to stop; 0: never.",
+)
+@click.option(
+    "--near-duplicates/--no-near-duplicates",
+    default=_DEFAULTS.near_duplicates,
+    show_default=True,
+    help="Find images that look alike, and never separate them by a split.",
+)
+@click.option(
+    "--source-regex",
+    metavar="REGEX",
+    help="Finds each image's source (imager, laboratory, date) in its name: its first group. Each "
+    "source is held out once.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of the splits and of the training.")
 @click.option(
     "--workers",
@@ -371,6 +395,7 @@ def heads(
     cache: Path,
     allow_outside: bool,
     out: Path | None,
+    source_regex: str | None,
     workers: int,
     **given: Any,
 ) -> None:
@@ -383,6 +408,9 @@ def heads(
     Example:
       gelkit heads my_gels
     """
+    from gelkit.heads.assessment import read_assessment
+    from gelkit.report.verdict import describe_results
+
     names = gelkit.RecipeOptions.__dataclass_fields__
     recipe = {name: value for name, value in given.items() if name in names}
     settings = {name: value for name, value in given.items() if name not in names}
@@ -396,10 +424,11 @@ def heads(
             configurations=gelkit.choose_configurations(hardware, backbones, heads_, optimizers),
             options=gelkit.RecipeOptions(**recipe),
             settings=gelkit.Settings(**settings),
+            source_regex=source_regex,
             workers=workers,
             progress=progress,
         )
-    click.echo(answer(results, folder))
+    click.echo(describe_results(results, read_assessment(folder), folder))
 
 
 @main.command()
@@ -436,7 +465,10 @@ def evaluate(
     Example:
       gelkit evaluate --test more_gels --out results/my_gels
     """
+    from gelkit.heads.assessment import read_assessment
     from gelkit.heads.evaluation import find_test_set
+    from gelkit.heads.held_out import read_findings
+    from gelkit.report.verdict import describe_results
 
     folder = out or _only_results()
     catalog = (
@@ -446,12 +478,14 @@ def evaluate(
     )
     if catalog is None:
         click.echo("No test set: give one with --test, or mark rows of the manifest as test.")
-        click.echo(answer(gelkit.read_results(folder / "results.csv"), folder))
+        results = gelkit.read_results(folder / "results.csv")
+        click.echo(describe_results(results, read_assessment(folder), folder))
         return
     _echo_if_any(skipped(catalog))
     with _bars() as progress:
         results = gelkit.evaluate(folder, catalog, cache=cache, progress=progress)
-    click.echo(answer(results, folder))
+    found = read_findings(folder)
+    click.echo(describe_results(results, read_assessment(folder), folder, found))
     if strict and results["test_n_images"].min() < len(catalog):
         raise _IMAGES_FAILED
 

@@ -14,8 +14,9 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def reported(items: Iterable[Item], what: str, total: int, progress: Progress) -> Iterator[Item]:
-    """Yield ``items``, reporting each one after it has been dealt with."""
-    progress(what, 0, total)
+    """Yield ``items``, reporting each one after it has been dealt with; without any, nothing."""
+    if total:
+        progress(what, 0, total)
     for done, item in enumerate(items, start=1):
         yield item
         progress(what, done, total)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -34,9 +35,11 @@ def _done(*words: str | Path) -> str:
     return result.output
 
 
-def _image(path: Path, grey: int) -> None:
+def _image(path: Path, number: int) -> None:
+    """Write a picture of its own for each number."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.linear_gradient("L").point(lambda value: (value + grey) % 256).save(path)
+    coarse = np.random.default_rng(number).integers(0, 256, (12, 12), dtype=np.uint8)
+    Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +221,7 @@ def _cache_is_a_file() -> tuple[str, ...]:
 
 
 def _results_are_a_file() -> tuple[str, ...]:
-    for number in range(4):
+    for number in range(8):
         _image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
     _done("features", "data", *SMALL, *RANDOM)
     Path("results").touch()
@@ -227,7 +230,7 @@ def _results_are_a_file() -> tuple[str, ...]:
 
 MISTAKES = {
     "one class": (_one_class, 2, "Expected at least two classes"),
-    "few images": (_fewer_images_than_folds, 2, "Expected at least 3 distinct images"),
+    "few images": (_fewer_images_than_folds, 2, "Expected at least 6 groups in each class"),
     "empty folder": (_empty_folder, 2, "Received: no image"),
     "no such path": (lambda: ("features", "nowhere"), 2, "does not exist"),
     "no TPU": (_without_tpu, 1, "add --emulate-tpu"),

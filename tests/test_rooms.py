@@ -26,6 +26,8 @@ DOORS = {
         "features/winograd",
         "features/xla",
         "features/diagnosis",
+        "heads/stacked_layers",
+        "heads/stacking",
         "heads/training",
     ),
     "torchvision": ("features/backbones", "features/weights"),

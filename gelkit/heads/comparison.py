@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +17,11 @@ import pandas as pd
 
 import gelkit
 from gelkit.features.recipe import RecipeOptions
+from gelkit.heads.assessment import assess
+from gelkit.heads.calibration import calibration
 from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.datasets import Dataset, decisive, load_dataset
+from gelkit.heads.intervals import intervals
 from gelkit.heads.metrics import score_out_of_fold
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, write_results
@@ -29,7 +32,9 @@ from gelkit.heads.saved import (
     read_record,
     recorded_names,
     write_head,
+    write_record,
 )
+from gelkit.heads.sources import score_sources, with_sources
 from gelkit.heads.training import Job, Settings, Trained, train_all
 from gelkit.images.catalog import Catalog, require_classes, write_manifest
 from gelkit.progress import Progress, silent
@@ -39,6 +44,7 @@ logger = logging.getLogger(__name__)
 RESULTS_FILE = "results.csv"
 PREDICTIONS_FILE = "predictions.csv"
 TEST_MANIFEST = "test.csv"
+TRAINING_MANIFEST = "training.csv"
 
 
 def compare(
@@ -49,6 +55,7 @@ def compare(
     configurations: Sequence[Configuration] | None = None,
     options: RecipeOptions | None = None,
     settings: Settings | None = None,
+    source_regex: str | None = None,
     workers: int = 1,
     progress: Progress = silent,
 ) -> pd.DataFrame:
@@ -62,28 +69,36 @@ def compare(
         would come out the same is not trained again. Other heads there that can be compared stay
         in the results, the rest is left out and logged as a warning. None keeps nothing.
     :param configurations: default: the 24, and what was added to the tables.
+    :param source_regex: finds each image's source (instrument, laboratory or date) in its name:
+        what the first group captures, instead of the catalog's. With several sources each is held
+        out once, beside the cross-validation.
     :param workers: processes of one thread each; 1 trains in this process.
     :returns: the results, a row for each configuration; columns as of
         :data:`gelkit.heads.results.COLUMNS`.
-    :raises UsageError: fewer than two classes, too few images for the folds, equal bytes under two
+    :raises UsageError: fewer than two classes, too few groups for the folds, a group under two
         labels, or a training that diverged; heads that were finished are kept.
     :raises MissingEmbeddingsError: no configuration has cached embeddings.
     """
     chosen = tuple(choose_configurations() if configurations is None else configurations)
-    training = catalog.only("train")
+    training = with_sources(catalog.only("train"), source_regex)
     require_classes(training)
     dataset = load_dataset(
-        training, chosen, Path(cache), options or RecipeOptions(), settings or Settings()
+        training, chosen, Path(cache), options or RecipeOptions(), settings or Settings(), progress
     )
     available = [c for c in chosen if (c.backbone, c.hardware) in dataset.embeddings]
     folder = None if out is None else Path(out)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         _keep_test_set(catalog.only("test"), folder)
+        write_manifest(replace(training, images=dataset.any.images), folder / TRAINING_MANIFEST)
     trained = _train_missing(available, dataset, folder, workers, progress)
     if folder is None:
-        return make_results([saved.row for saved, _ in trained.values()])
-    return _collect(dataset, folder)
+        heads = [saved for saved, _ in trained.values()]
+        predictions = [its.probabilities for _, its in trained.values()]
+        return make_results(
+            [saved.row for saved in _assessed(dataset, heads, predictions, None, progress)]
+        )
+    return _collect(dataset, folder, progress)
 
 
 def _keep_test_set(test: Catalog, out: Path) -> None:
@@ -139,8 +154,9 @@ def _job(configuration: Configuration, dataset: Dataset) -> Job:
         values=embeddings.values,
         targets=embeddings.targets,
         num_classes=len(embeddings.classes),
-        splits=dataset.splits,
+        splits=dataset.all_splits,
         settings=dataset.settings,
+        groups=dataset.groups,
     )
 
 
@@ -176,7 +192,6 @@ def _record(configuration: Configuration, dataset: Dataset, trained: Trained) ->
 
 def _row(configuration: Configuration, dataset: Dataset, trained: Trained) -> dict[str, Any]:
     embeddings = dataset.embeddings[configuration.backbone, configuration.hardware]
-    scores = score_out_of_fold(embeddings.targets, trained.probabilities, dataset.splits)
     return {
         "model_id": configuration.model_id,
         "hardware_type": configuration.hardware,
@@ -185,7 +200,8 @@ def _row(configuration: Configuration, dataset: Dataset, trained: Trained) -> di
         "opt_alg": configuration.optimizer,
         "training_time_secs": trained.training_time_secs,
         "inference_time_secs": trained.inference_time_secs,
-        **scores.columns(),
+        **_scores(dataset, trained.probabilities),
+        "head_parameters": trained.head_parameters,
         "n_images": len(embeddings),
         "n_groups": int(dataset.groups.max()) + 1,
         "classes": list(embeddings.classes),
@@ -203,17 +219,70 @@ def _row(configuration: Configuration, dataset: Dataset, trained: Trained) -> di
     }
 
 
-def _collect(dataset: Dataset, out: Path) -> pd.DataFrame:
-    """Write results.csv and predictions.csv of all heads in ``out`` that can be compared."""
+def _scores(dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Return the columns that come from the predictions of one configuration."""
+    targets, repeats = dataset.any.targets, len(dataset.splits)
+    predicted = probabilities[:repeats]
+    bounds = intervals(targets, predicted, dataset.splits, dataset.groups)
+    calibrated = calibration(targets, predicted, dataset.groups, seed=dataset.settings.seed)
+    return {
+        **score_out_of_fold(targets, predicted, dataset.splits).columns(),
+        **{f"{name}_low": interval.low for name, interval in bounds.items()},
+        **{f"{name}_high": interval.high for name, interval in bounds.items()},
+        "calibration_slope": calibrated.slope,
+        "calibration_intercept": calibrated.intercept,
+        "ece": calibrated.ece,
+        "ece_if_calibrated": calibrated.ece_if_calibrated,
+        **_source_scores(dataset, probabilities[repeats:]),
+    }
+
+
+def _source_scores(dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> dict[str, Any]:
+    if dataset.sources is None:
+        return {}
+    kept = dataset.sources.kept
+    scores = score_sources(dataset.any.targets[kept], probabilities[:, kept], dataset.sources)
+    return {
+        "source_accuracy": scores.macro_accuracy,
+        "worst_source_accuracy": scores.accuracies[scores.worst],
+        "worst_source": scores.worst,
+        "n_sources": len(dataset.sources.sources),
+    }
+
+
+def _collect(dataset: Dataset, out: Path, progress: Progress) -> pd.DataFrame:
+    """Assess all heads in ``out`` that can be compared, and write what is known of them."""
     comparable = _comparable_heads(dataset, out)
-    results = make_results([saved.row for saved in comparable])
+    probabilities = [read_probabilities(out, saved.configuration) for saved in comparable]
+    assessed = _assessed(dataset, comparable, probabilities, out, progress)
+    for before, saved in zip(comparable, assessed, strict=True):
+        if saved != before:
+            write_record(out, saved)
+    results = make_results([saved.row for saved in assessed])
     write_results(results, out / RESULTS_FILE)
     predictions = [
-        _predictions(saved, dataset, read_probabilities(out, saved.configuration))
-        for saved in comparable
+        _predictions(saved, dataset, its)
+        for saved, its in zip(assessed, probabilities, strict=True)
     ]
     write_predictions(predictions, out / PREDICTIONS_FILE)
     return results
+
+
+def _assessed(
+    dataset: Dataset,
+    heads: Sequence[SavedHead],
+    predictions: Sequence[npt.NDArray[np.float32]],
+    out: Path | None = None,
+    progress: Progress = silent,
+) -> list[SavedHead]:
+    """Return the heads with the column that only all of them together decide."""
+    tied = assess(dataset, heads, predictions, out, progress).answer.tied
+    return [
+        saved.with_columns(
+            {"tied_with_best": "yes" if saved.configuration.model_id in tied else "no"}
+        )
+        for saved in heads
+    ]
 
 
 def _comparable_heads(dataset: Dataset, out: Path) -> list[SavedHead]:
@@ -252,7 +321,7 @@ def _predictions(
 ) -> Columns:
     """Return out-of-fold predictions, a row for each repeat and image."""
     embeddings, repeats = dataset.any, len(dataset.splits)
-    predicted = probabilities.reshape(-1, len(saved.classes))
+    predicted = probabilities[:repeats].reshape(-1, len(saved.classes))
     return {
         "model_id": [saved.configuration.model_id] * len(predicted),
         "repeat": np.repeat(np.arange(repeats), len(embeddings)),

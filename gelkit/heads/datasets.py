@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
@@ -25,11 +25,17 @@ from gelkit.features.planning import (
 )
 from gelkit.features.recipe import RecipeOptions
 from gelkit.heads.configurations import Configuration
-from gelkit.heads.splits import Folds, group_images, make_splits, splits_fingerprint
+from gelkit.heads.grouping import Groups, group_images, require_splittable
+from gelkit.heads.sources import SourceSplits, split_by_source
+from gelkit.heads.splits import LEFT_OUT, Folds, make_splits, splits_fingerprint
 from gelkit.heads.training import Settings
 from gelkit.images.catalog import Catalog
+from gelkit.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
+
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,11 @@ class Dataset:
 
     embeddings: Mapping[tuple[str, str], Embeddings]
     """By backbone and hardware; all of the same images."""
-    groups: npt.NDArray[np.int64]
+    groups: Groups
     splits: Folds
+    """Of the cross-validation."""
+    sources: SourceSplits | None
+    """Those that hold out each source, if there are several."""
     options: RecipeOptions
     settings: Settings
 
@@ -49,14 +58,23 @@ class Dataset:
         return next(iter(self.embeddings.values()))
 
     @property
+    def all_splits(self) -> Folds:
+        """The cross-validation's and, as one repeat more, those that hold out each source."""
+        if self.sources is None:
+            return self.splits
+        held_out = np.full((1, len(self.any)), LEFT_OUT)
+        held_out[:, self.sources.kept] = self.sources.folds
+        return np.concatenate([self.splits, held_out])
+
+    @property
     def fingerprint(self) -> str:
         """As of :func:`dataset_fingerprint`."""
         return dataset_fingerprint(self.any)
 
     @property
     def splits_fingerprint(self) -> str:
-        """As of :func:`gelkit.heads.splits.splits_fingerprint`."""
-        return splits_fingerprint(self.splits, self.any.sha256s)
+        """As of :func:`gelkit.heads.splits.splits_fingerprint`, of all splits."""
+        return splits_fingerprint(self.all_splits, self.any.sha256s)
 
 
 def dataset_fingerprint(embeddings: Embeddings) -> str:
@@ -81,27 +99,24 @@ def load_dataset(
     cache: Path,
     options: RecipeOptions,
     settings: Settings,
+    progress: Progress = silent,
 ) -> Dataset:
     """Load the embeddings that are cached for configurations, group the images, and split them.
 
-    :raises UsageError: images that failed for some configurations only, equal bytes under two
-        labels, too few images for the folds.
+    Images that failed for some configurations take no part in any, and are logged as a warning.
+
+    :raises UsageError: images of one group have two labels, or there are too few groups for the
+        folds.
     :raises MissingEmbeddingsError: no configuration has cached embeddings.
     """
     pairs = list(dict.fromkeys((c.backbone, c.hardware) for c in configurations))
     identified = identify(catalog, cache)
     options, embeddings = _load_available(identified, pairs, cache, options)
+    embeddings = in_common(embeddings)
     first = next(iter(embeddings.values()))
     warn_of_failures(first)
-    for pair, other in embeddings.items():
-        if other.sha256s != first.sha256s:
-            raise UsageError(
-                f"Expected the same images for all configurations. Received: {len(first)} for "
-                f"{first.recipe.folder_name} and {len(other)} for {other.recipe.folder_name}: some "
-                f"failed in one of them. Try those again: gelkit features DATA "
-                f"--backbone {pair[0]} --hardware {pair[1]}"
-            )
-    groups = group_images(first)
+    groups = group_images(first, find_near_duplicates=settings.near_duplicates, progress=progress)
+    require_splittable(first, groups, settings.folds)
     splits = make_splits(
         first.targets,
         groups,
@@ -110,7 +125,36 @@ def load_dataset(
         repeats=settings.repeats,
         seed=settings.seed,
     )
-    return Dataset(embeddings, groups, splits, options, settings)
+    return Dataset(embeddings, groups, splits, _split_by_source(first, groups), options, settings)
+
+
+def _split_by_source(embeddings: Embeddings, groups: Groups) -> SourceSplits | None:
+    """Hold out each source, if the catalog names several; what stands against it is logged."""
+    sources = [image.source for image in embeddings.images]
+    if not any(sources):
+        return None
+    try:
+        return split_by_source(sources, embeddings.targets, groups, embeddings.classes)
+    except UsageError as error:
+        logger.warning("no source is held out. %s", error)
+        return None
+
+
+def in_common(embeddings: Mapping[Key, Embeddings]) -> dict[Key, Embeddings]:
+    """Return the embeddings of the images that all have; the others are logged as a warning."""
+    common = set.intersection(*(set(its.sha256s) for its in embeddings.values()))
+    taken = {}
+    for key, its in embeddings.items():
+        kept = np.flatnonzero([digest in common for digest in its.sha256s])
+        if len(kept) < len(its):
+            logger.warning(
+                "%d images take no part, since they failed for another recipe than %s: %s",
+                len(its) - len(kept),
+                its.recipe.folder_name,
+                ", ".join(its.names[i] for i in range(len(its)) if its.sha256s[i] not in common),
+            )
+        taken[key] = its.take(kept)
+    return taken
 
 
 def _load_available(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,29 @@ import pandas as pd
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.features.extraction import extract
-from gelkit.heads.comparison import RESULTS_FILE, TEST_MANIFEST
+from gelkit.features.extraction import extract, load
+from gelkit.features.planning import MissingEmbeddingsError
+from gelkit.heads.comparison import RESULTS_FILE, TEST_MANIFEST, TRAINING_MANIFEST
 from gelkit.heads.configurations import Configuration
-from gelkit.heads.datasets import dataset_fingerprint, warn_of_failures
-from gelkit.heads.metrics import score
+from gelkit.heads.datasets import dataset_fingerprint, in_common, warn_of_failures
+from gelkit.heads.held_out import (
+    HeldOut,
+    count_look,
+    describe_held_out,
+    find_faults,
+    keep_findings,
+)
+from gelkit.heads.intervals import intervals
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, read_results, write_results
 from gelkit.heads.saved import SavedHead, head_path, read_record, write_record
+from gelkit.heads.shift import score_without_overlap
+from gelkit.heads.sign_flips import assess_differences
 from gelkit.heads.training import load_head, predict
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.progress import Progress, reported, silent
+
+logger = logging.getLogger(__name__)
 
 TEST_PREDICTIONS_FILE = "test_predictions.csv"
 
@@ -43,7 +56,10 @@ def evaluate(
     """Score the saved heads of a comparison on a held-out set, and fill its ``test_*`` columns.
 
     The test set's embeddings are made if they are not cached. Cross-validated columns stay as they
-    are: a test set never chooses the best.
+    are: a test set never chooses the best. The configuration that cross-validation chose is the
+    reference; the others' differences from it are tested by flipping the signs of groups, and
+    adjusted by Holm. What was found of the test set as a whole is kept for
+    :func:`gelkit.heads.held_out.read_findings`.
 
     :param out: the folder that :func:`gelkit.compare` wrote.
     :returns: the results, as results.csv now holds them; each prediction is in
@@ -59,17 +75,29 @@ def evaluate(
             f"without one in {test.name!r}. Sort them into class folders."
         )
     embeddings = _test_embeddings(heads, test, cache, progress)
-    updated, predictions = [], []
-    for saved in reported(heads, "score heads", len(heads), progress):
-        its = embeddings[saved.recipe.sha256]
-        probabilities = _probabilities(folder, saved, its)
-        updated.append(saved.with_columns(_test_columns(saved, its, probabilities)))
-        predictions.append(_predictions(saved, its, probabilities))
+    reference = _reference(heads)
+    its = embeddings[heads[reference].recipe.sha256]
+    training = _training_embeddings(folder, heads[reference], cache)
+    held_out = describe_held_out(its, training, heads[reference], progress)
+    probabilities = [
+        _probabilities(folder, saved, embeddings[saved.recipe.sha256])
+        for saved in reported(heads, "score heads", len(heads), progress)
+    ]
+    looks = count_look(folder, dataset_fingerprint(its))
+    found = find_faults(held_out, its, training, heads[reference], probabilities[reference], looks)
+    updated = _updated(heads, its, held_out, probabilities, reference, looks)
     for saved in updated:
         write_record(folder, saved)
     results = make_results([saved.row for saved in updated])
     write_results(results, folder / RESULTS_FILE)
-    write_predictions(predictions, folder / TEST_PREDICTIONS_FILE)
+    keep_findings(folder, found)
+    write_predictions(
+        [
+            _predictions(saved, embeddings[saved.recipe.sha256], predicted)
+            for saved, predicted in zip(heads, probabilities, strict=True)
+        ],
+        folder / TEST_PREDICTIONS_FILE,
+    )
     return results
 
 
@@ -117,7 +145,7 @@ def _test_embeddings(
         _require_known_classes(saved, embedded)
         embeddings[saved.recipe.sha256] = embedded
     warn_of_failures(next(iter(embeddings.values())))
-    return embeddings
+    return in_common(embeddings)
 
 
 def _require_known_classes(saved: SavedHead, test: Embeddings) -> None:
@@ -133,17 +161,75 @@ def _probabilities(out: Path, saved: SavedHead, embeddings: Embeddings) -> npt.N
     return predict(load_head(head_path(out, saved.configuration)), embeddings.values)
 
 
-def _test_columns(
-    saved: SavedHead, embeddings: Embeddings, probabilities: npt.NDArray[np.float32]
-) -> dict[str, Any]:
-    numbers = {name: number for number, name in enumerate(saved.classes)}
-    targets = np.array([numbers[str(label)] for label in embeddings.labels])
-    trained_on = set(saved.sha256s)
+def _reference(heads: Sequence[SavedHead]) -> int:
+    """Return the number of the head that cross-validation chose: it is fixed before the test."""
+    return max(range(len(heads)), key=lambda i: (heads[i].row["accuracy"], -i))
+
+
+def _training_embeddings(out: Path, head: SavedHead, cache: str | Path) -> Embeddings | None:
+    """Return what a head was trained on, or None, logged as a warning, if it is not at hand."""
+    try:
+        catalog = read_catalog(out / TRAINING_MANIFEST, allow_outside=True)
+        its = load(
+            catalog,
+            backbone=head.configuration.backbone,
+            hardware=head.configuration.hardware,
+            cache=cache,
+            options=head.options,
+        )
+    except (UsageError, MissingEmbeddingsError, OSError) as error:
+        logger.warning(
+            "the test set is not compared with the training images, which are not at hand: %s",
+            error,
+        )
+        return None
+    return its if its.sha256s == head.sha256s else None
+
+
+def _updated(
+    heads: Sequence[SavedHead],
+    test: Embeddings,
+    held_out: HeldOut,
+    probabilities: Sequence[npt.NDArray[np.float32]],
+    reference: int,
+    looks: int,
+) -> list[SavedHead]:
+    """Return the heads with the columns of a test set."""
+    common = {
+        "test_n_images": len(test),
+        "test_overlap": int(held_out.overlapping.sum()),
+        "test_looks": looks,
+        "test_fingerprint": dataset_fingerprint(test),
+    }
+    losses = np.stack([its.argmax(axis=1) != held_out.targets for its in probabilities])
+    differences = assess_differences(
+        losses.astype(np.float32), losses[reference].astype(np.float32), held_out.groups
+    )
+    return [
+        saved.with_columns(
+            {
+                **common,
+                **_test_scores(held_out, its),
+                "test_difference": 0.0 - difference.difference,
+                "test_difference_p": difference.adjusted_p_value,
+            }
+        )
+        for saved, its, difference in zip(heads, probabilities, differences, strict=True)
+    ]
+
+
+def _test_scores(held_out: HeldOut, probabilities: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Score the whole test set, with intervals, and what training has not seen of it."""
+    targets = held_out.targets
+    splits = np.zeros((1, len(targets)), dtype=np.int64)
+    bounds = intervals(targets, probabilities[np.newaxis], splits, held_out.groups)
+    scores = score_without_overlap(targets, probabilities, held_out.overlapping)
+    without = {} if scores.without is None else scores.without.columns()
     return {
-        **score(targets, probabilities).columns("test_"),
-        "test_n_images": len(embeddings),
-        "test_overlap": sum(sha256 in trained_on for sha256 in embeddings.sha256s),
-        "test_fingerprint": dataset_fingerprint(embeddings),
+        **scores.everything.columns("test_"),
+        **{f"test_{name}_low": interval.low for name, interval in bounds.items()},
+        **{f"test_{name}_high": interval.high for name, interval in bounds.items()},
+        **{f"test_{name}_without_overlap": without.get(name, float("nan")) for name in bounds},
     }
 
 

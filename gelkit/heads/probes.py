@@ -139,7 +139,7 @@ _PROBES = (
     ),
     Probe(
         name="logistic",
-        sees="the embedding, by a logistic regression",
+        sees="the embedding (a logistic regression)",
         parts={"embedding": lambda records: records["embedding"]},
         meaning=(
             "What there is to know is in the backbone's embedding, and no more elaborate head is "

@@ -99,7 +99,9 @@ class DecodedImage:
     @cached_property
     def ordered(self) -> Pixels:
         """All values in ascending order, (height * width,): what percentiles are read from."""
-        return np.sort(self.pixels, axis=None)
+        values: Pixels = self.pixels.flatten()
+        values.sort()
+        return values
 
 
 def decode(data: bytes) -> DecodedImage:

@@ -53,7 +53,9 @@ def intensity_statistics(pixels: Pixels, ordered: Pixels | None = None) -> npt.N
     if pixels.dtype == np.uint8:
         return _statistics_of_8_bit(pixels)
     spread = (np.mean(pixels, dtype=np.float64), np.std(pixels, dtype=np.float64))
-    values: Pixels = np.sort(pixels, axis=None) if ordered is None else ordered
+    values: Pixels = pixels.flatten() if ordered is None else ordered
+    if ordered is None:
+        values.sort()
     low, *middle, high = percentiles(values, _PERCENTILES)
     at_0 = np.searchsorted(values, 0, side="right") / pixels.size
     at_1 = 1 - np.searchsorted(values, 1, side="left") / pixels.size

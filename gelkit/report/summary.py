@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gelkit.features.backbones import get_backbone
@@ -13,24 +12,9 @@ from gelkit.features.verification import VerifiedShard
 from gelkit.images.catalog import Catalog
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from gelkit.features.diagnosis import Finding, Speed
 
-_SHOWN_ROWS = 5
 _SHOWN_NAMES = 10
-
-_SHOWN_COLUMNS = {
-    "model_id": "id",
-    "hardware_type": "hardware",
-    "pretrained_model": "backbone",
-    "classifier_head": "head",
-    "opt_alg": "optimizer",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
-    "roc_auc": "roc_auc",
-}
-_TEST_COLUMNS = {"test_accuracy": "test accuracy", "test_roc_auc": "test roc_auc"}
 
 
 def skipped(catalog: Catalog) -> str:
@@ -102,44 +86,6 @@ def speeds(measured: Sequence[Speed]) -> str:
     ]
     head = f"  {'backbone':<13} {'--kernel':<9} {'--precision':<11} images/s    gain     cosine"
     return "\n".join(["Forward passes, one core, random weights", head, *lines])
-
-
-def answer(results: pd.DataFrame, folder: Path) -> str:
-    """Show the first rows of a comparison, what they rest on, and where the files are."""
-    first, shown = results.iloc[0], min(_SHOWN_ROWS, len(results))
-    protocol = f"{first['repeats']} x {first['folds']}-fold cross-validation"
-    return "\n".join(
-        [
-            f"{len(results)} configurations, {first['n_images']} images in {first['n_groups']} "
-            f"groups, classes {', '.join(first['classes'])}; {protocol}.",
-            f"The {shown} with the highest balanced accuracy:",
-            _best_rows(results),
-            *_doubts(results),
-            f"Results: {folder / 'results.csv'}",
-            f"Heads:   {folder / 'heads'}",
-        ]
-    )
-
-
-def _best_rows(results: pd.DataFrame) -> str:
-    ranked = results.sort_values(["balanced_accuracy", "roc_auc"], ascending=False, kind="stable")
-    tested = results["test_accuracy"].notna().any()
-    columns = _SHOWN_COLUMNS | (_TEST_COLUMNS if tested else {})
-    shown = ranked[list(columns)].rename(columns=columns).head(_SHOWN_ROWS)
-    return str(shown.to_string(index=False, float_format="{:.3f}".format))
-
-
-def _doubts(results: pd.DataFrame) -> list[str]:
-    doubts = []
-    if (results["weights"] == "random").any():
-        doubts.append("RANDOM weights: these figures say nothing of transfer learning.")
-    emulated = sorted({device for device in results["device"] if "emulated" in device})
-    if emulated:
-        doubts.append(f"No TPU was used: the rows of tpu ran on {', '.join(emulated)}.")
-    overlap = results["test_overlap"].fillna(0).max()
-    if overlap > 0:
-        doubts.append(f"{int(overlap)} test images are training images: the test figures flatter.")
-    return doubts
 
 
 def _cost(planned: Plan) -> str:

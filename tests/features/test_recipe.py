@@ -58,7 +58,7 @@ def test_this_versions_recipes_do_not_change() -> None:
 def test_a_kernel_refuses_a_precision_that_it_has_not() -> None:
     """Winograd's sums in 8 bits would be noise, or float32 pass for bfloat16."""
     rounded = dataclasses.replace(RANDOM, kernel="winograd", precision="bfloat16")
-    with pytest.raises(UsageError, match="Expected the precision float32 with .* 'winograd'"):
+    with pytest.raises(UsageError, match=r"Expected the precision float32 with .* 'winograd'"):
         make_recipe("vgg16", "cpu", rounded)
     assert make_recipe("vgg16", "tpu", rounded).precision == "bfloat16"
 

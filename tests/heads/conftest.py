@@ -49,13 +49,24 @@ def _make_embeddings(
         recipe=make_recipe("resnet18", "cpu", RecipeOptions(weights="random")),
         device="cpu (drawn)",
         extraction_secs=0.5,
-        records={"perceptual_hash": _unlike_hashes(len(labels))},
+        records=_draw_records(len(labels)),
     )
 
 
-def _unlike_hashes(count: int) -> np.ndarray:
-    """Draw perceptual hashes of which no two are near."""
-    return np.random.default_rng(0).integers(0, 2**64, count, dtype=np.uint64)
+def _draw_records(count: int) -> dict[str, np.ndarray]:
+    """Draw what stage one would have noted of images that are all alike but in their hashes."""
+    generator = np.random.default_rng(0)
+    return {
+        "perceptual_hash": generator.integers(0, 2**64, count, dtype=np.uint64),
+        **{name: np.full(count, 4, np.uint32) for name in ("height", "width")},
+        "bit_depth": np.full(count, 8, np.uint8),
+        "n_bytes": np.full(count, 80, np.uint64),
+        **{
+            name: np.full(count, value, "S16") for name, value in (("format", "PNG"), ("mode", "L"))
+        },
+        "flags": np.zeros(count, np.uint64),
+        "intensity": generator.random((count, 13), dtype=np.float32),
+    }
 
 
 def _draw_images(folder: Path, counts: dict[str, int], *, start: int = 0) -> Catalog:
@@ -85,6 +96,7 @@ def _publish_embeddings(
     digests = [sha256(image.path.read_bytes()).hexdigest() for image in catalog.images]
     labels = sorted({str(image.label) for image in catalog.images})
     columns: dict[str, object] = dict.fromkeys(COLUMNS, np.zeros(len(catalog)))
+    columns |= _draw_records(len(catalog))
     columns |= {
         "sha256": digests,
         "embedding": [
@@ -92,7 +104,6 @@ def _publish_embeddings(
             + separation * labels.index(str(image.label))
             for digest, image in zip(digests, catalog.images, strict=True)
         ],
-        "intensity": np.zeros((len(catalog), 13)),
         "perceptual_hash": [int(digest[:16], 16) for digest in digests],
     }
     cache.publish(make_rows(columns, {"weights_sha256": "", "device": "cpu (drawn)"}))

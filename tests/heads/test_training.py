@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -18,8 +19,10 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.heads.architectures import build_compiled
-from gelkit.heads.splits import make_splits
+from gelkit.heads.architectures import HEADS, OPTIMIZERS, build_compiled
+from gelkit.heads.fits import Fit, orders
+from gelkit.heads.plans import initial_weights, make_plan
+from gelkit.heads.splits import derived_seed, make_splits
 from gelkit.heads.training import Job, Settings, Trained, load_head, predict, train, train_all
 
 MakeEmbeddings = Callable[..., Embeddings]
@@ -50,6 +53,7 @@ def _job(
             repeats=settings.repeats,
         ),
         settings=settings,
+        groups=np.arange(len(targets)),
     )
 
 
@@ -91,12 +95,23 @@ def test_training_leaves_the_random_state_alone(embeddings: Embeddings) -> None:
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
-@pytest.mark.parametrize("class_weights", [False, True], ids=["plain", "class weights"])
+TUNED = replace(QUICK, early_stopping=1, learning_rates=(0.1, 0.01))
+
+HONEST = {
+    "plain": QUICK,
+    "class weights": replace(QUICK, class_weights=True),
+    "early stopping": replace(QUICK, early_stopping=1, epochs=4),
+    "choice of learning rates": replace(QUICK, learning_rates=(0.1, 0.01)),
+    "everything": replace(TUNED, class_weights=True),
+}
+
+
+@pytest.mark.parametrize("case", HONEST)
 def test_a_prediction_does_not_depend_on_the_images_own_label(
-    class_weights: bool, embeddings: Embeddings
+    case: str, embeddings: Embeddings
 ) -> None:
     """Accuracy would be that of images a head was trained on."""
-    job = _job(embeddings, replace(QUICK, class_weights=class_weights))
+    job = _job(embeddings, HONEST[case])
     flipped = job.targets.copy()
     flipped[5] = 1 - flipped[5]
     before = train(job).probabilities
@@ -106,9 +121,10 @@ def test_a_prediction_does_not_depend_on_the_images_own_label(
     assert (after[~together] != before[~together]).any(axis=1).all()
 
 
-def test_a_prediction_depends_on_no_other_held_out_image(embeddings: Embeddings) -> None:
+@pytest.mark.parametrize("case", HONEST)
+def test_a_prediction_depends_on_no_other_held_out_image(case: str, embeddings: Embeddings) -> None:
     """The standardisation, or anything else, would have seen the images that are predicted."""
-    job = _job(embeddings)
+    job = _job(embeddings, HONEST[case])
     changed = job.values.copy()
     changed[5] += 100
     before = train(job).probabilities
@@ -123,7 +139,11 @@ def test_several_processes_give_the_same_results(embeddings: Embeddings, tmp_pat
     """A machine with more cores would give other results."""
     torch.set_num_threads(os.cpu_count() or 1)  # a process of a pool has one thread
     settings = replace(ONE_REPEAT, epochs=1)
-    jobs = [_job(embeddings, settings), _job(embeddings, settings, "multi", "sgd")]
+    jobs = [
+        _job(embeddings, settings, "multi"),
+        replace(_job(embeddings, replace(TUNED, repeats=1), "multi", "sgd"), name="tuned"),
+        replace(_job(embeddings, settings, "multi", "sgd"), values=embeddings.values[:, :5]),
+    ]  # the last has embeddings of its own
     alone = {job.name: trained for job, trained in train_all(jobs, 1)}
     torch.set_num_threads(1)
     together = {job.name: trained for job, trained in train_all(jobs, 2)}
@@ -131,13 +151,63 @@ def test_several_processes_give_the_same_results(embeddings: Embeddings, tmp_pat
     for name, trained in alone.items():
         assert np.array_equal(together[name].probabilities, trained.probabilities)
         heads = [_loaded(one, tmp_path) for one in (trained, together[name])]
-        assert np.array_equal(*(predict(head, embeddings.values) for head in heads))
+        np.testing.assert_equal(*(head.get_weights() for head in heads))
+
+
+def test_what_is_tuned_is_told(embeddings: Embeddings) -> None:
+    """Nobody could train the head that won again."""
+    job = _job(embeddings, replace(TUNED, repeats=1, epochs=4, learning_rates=(1e-6, 0.1)))
+    trained = train(job)
+    assert trained.learning_rate == pytest.approx(0.1)
+    assert 1 <= trained.epochs <= 4
+    plain = train(replace(job, settings=replace(ONE_REPEAT, epochs=3)))
+    assert (plain.learning_rate, plain.epochs) == (1e-3, 3)
+
+
+def test_tuning_without_groups_is_refused(embeddings: Embeddings) -> None:
+    """Pictures of one gel would train a head and choose among heads."""
+    with pytest.raises(ValueError, match=r"groups, for inner splits\. Received: None"):
+        train(replace(_job(embeddings, TUNED), groups=None))
+
+
+def test_settings_survive_json() -> None:
+    """Heads with a choice of learning rates would be trained again each time."""
+    settings = replace(TUNED, learning_rates=(1, 0.1))
+    assert Settings(**json.loads(json.dumps(asdict(settings)))) == settings
+
+
+def test_a_row_of_the_tables_added_by_a_user_is_trained(
+    embeddings: Embeddings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only the heads and optimizers of the study could be compared."""
+    monkeypatch.setitem(OPTIMIZERS, "rmsprop", keras.optimizers.RMSprop)
+    monkeypatch.setitem(HEADS, "normalised", _normalised)
+    settings = replace(ONE_REPEAT, epochs=10, learning_rate=0.05)
+    job = _job(embeddings, settings, "normalised", "rmsprop")
+    first, second = train(job), train(job)
+    assert np.array_equal(first.probabilities, second.probabilities)
+    head = _loaded(first, tmp_path)
+    assert (predict(head, job.values).argmax(axis=1) == job.targets).mean() > 0.7
+    monkeypatch.setitem(HEADS, "normalised", HEADS["single"])
+    assert not np.array_equal(train(job).probabilities, first.probabilities)
+
+
+def _normalised(width: int, num_classes: int) -> keras.Model:
+    layers = [keras.layers.BatchNormalization(), keras.layers.Dense(num_classes, "softmax")]
+    return keras.Sequential([keras.Input((width,)), *layers])
+
+
+def test_a_final_head_needs_no_cross_validation(embeddings: Embeddings, tmp_path: Path) -> None:
+    """A head alone could not be trained."""
+    job = _job(embeddings, ONE_REPEAT)
+    trained = train(replace(job, splits=job.splits[:0]))
+    assert trained.probabilities.shape == (0, 24, 2)
+    expected = _loaded(train(job), tmp_path).get_weights()
+    np.testing.assert_equal(_loaded(trained, tmp_path).get_weights(), expected)
 
 
 class _Deadly:
-    """Values that end the process that receives them."""
-
-    shape = (1, 1)
+    """Targets that end the process that receives them."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return os._exit, (1,)
@@ -145,7 +215,7 @@ class _Deadly:
 
 def test_a_process_that_dies_is_an_error_with_a_remedy(embeddings: Embeddings) -> None:
     """Running out of memory would hang, or show a traceback of Python's internals."""
-    job = replace(_job(embeddings), values=_Deadly())  # type: ignore[arg-type]
+    job = replace(_job(embeddings), targets=_Deadly())  # type: ignore[arg-type]
     with pytest.raises(GelkitError, match="fewer --workers"):
         list(train_all([job, job], 2))
 
@@ -160,16 +230,23 @@ def test_class_weights_are_scikit_learns_balanced_ones(
     trained = train(job)
     weights = compute_class_weight("balanced", classes=np.arange(3), y=job.targets)
     np.testing.assert_allclose(weights, [22 / 36, 22 / 12, 22 / 18])
-    keras.utils.set_random_seed(settings.seed)
     expected = build_compiled("single", "sgd", job.values, 3)
-    expected.fit(
-        job.values,
-        job.targets,
-        batch_size=8,
-        epochs=2,
-        class_weight=dict(enumerate(weights)),
-        verbose=0,
-    )
+    fit = Fit(np.arange(22), np.arange(0), derived_seed(settings.seed), 1e-3, epochs=2)
+    plan = make_plan("single", "sgd", job.values.shape[1], 3, 1e-3)
+    assert plan is not None
+    for variable, array in zip(
+        expected.trainable_variables, initial_weights(plan, fit.seed)[0], strict=True
+    ):
+        variable.assign(array)
+    for order in orders(fit):
+        expected.fit(
+            job.values[order],
+            job.targets[order],
+            batch_size=8,
+            class_weight=dict(enumerate(weights)),
+            shuffle=False,
+            verbose=0,
+        )
     predicted = predict(_loaded(trained, tmp_path), job.values)
     np.testing.assert_allclose(predicted, predict(expected, job.values), rtol=1e-5)
     plain = train(replace(job, settings=replace(settings, class_weights=False)))
@@ -193,8 +270,8 @@ LEARNED = {
 def test_what_can_be_told_apart_is_learned(case: str, make_embeddings: MakeEmbeddings) -> None:
     """Heads would be trained and know nothing."""
     head, optimizer, learning_rate, num_classes = LEARNED[case]
-    embeddings = make_embeddings(list("abcd"[:num_classes]) * 10, separation=8.0)
-    settings = Settings(folds=2, repeats=1, epochs=8, batch_size=8, learning_rate=learning_rate)
+    embeddings = make_embeddings(list("abcd"[:num_classes]) * 20, separation=8.0)
+    settings = Settings(folds=2, repeats=1, epochs=20, batch_size=8, learning_rate=learning_rate)
     assert _accuracy(_job(embeddings, settings, head, optimizer)) > 0.9
 
 

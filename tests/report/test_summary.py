@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.planning import Identified, Plan
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.features.workers import Task
-from gelkit.heads.results import make_results
 from gelkit.images.catalog import Catalog, CatalogImage
-from gelkit.report.summary import answer, costs, failed, skipped
+from gelkit.report.summary import costs, failed, skipped
 
 
 def _names(count: int) -> tuple[str, ...]:
@@ -95,108 +92,3 @@ def test_each_plan_has_a_line() -> None:
     assert lines[0] == "resnet18 on cpu, weights random: 3 images, all known"
     assert lines[1].startswith("vgg16 on tpu-emulated, weights random: 3 images, 3 to embed")
     assert len(lines) == 2
-
-
-def _results(count: int = 8, **columns: Any) -> pd.DataFrame:
-    """Make result rows whose balanced accuracy rises with the id."""
-    row: dict[str, Any] = {
-        "hardware_type": "cpu",
-        "pretrained_model": "resnet18",
-        "classifier_head": "single",
-        "opt_alg": "adam",
-        "accuracy": 0.5,
-        "roc_auc": 0.5,
-        "n_images": 92,
-        "n_groups": 73,
-        "classes": ["gel", "001"],
-        "weights": "ResNet18_Weights.IMAGENET1K_V1",
-        "device": "cpu (x86)",
-        "folds": 5,
-        "repeats": 4,
-    }
-    return make_results(
-        [
-            row | {"model_id": number, "balanced_accuracy": number / 100} | columns
-            for number in range(1, count + 1)
-        ]
-    )
-
-
-def _shown_ids(text: str) -> list[int]:
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.split()[:2] == ["id", "hardware"])
-    rows = [line.split() for line in lines[start + 1 :] if " resnet18 " in line]
-    return [int(words[0]) for words in rows]
-
-
-def test_the_answer_says_what_was_compared_and_where_it_is() -> None:
-    """A user would not know what the figures rest on, or where to find the rest."""
-    lines = answer(_results(), Path("results/gels")).splitlines()
-    assert lines[0] == (
-        "8 configurations, 92 images in 73 groups, classes gel, 001; 4 x 5-fold cross-validation."
-    )
-    assert lines[1] == "The 5 with the highest balanced accuracy:"
-    assert lines[-2:] == ["Results: results/gels/results.csv", "Heads:   results/gels/heads"]
-    assert len(lines) == 2 + 1 + 5 + 2
-
-
-def test_the_best_rows_are_shown_the_best_first() -> None:
-    """The highest figure would not be the first that one sees."""
-    assert _shown_ids(answer(_results(), Path("out"))) == [8, 7, 6, 5, 4]
-    few = answer(_results(count=2), Path("out"))
-    assert _shown_ids(few) == [2, 1]
-    assert "The 2 with the highest" in few
-
-
-def test_ties_are_ordered_by_area_and_then_by_id() -> None:
-    """The order would differ from run to run."""
-    results = _results(count=4, balanced_accuracy=0.9)
-    results["roc_auc"] = [0.7, 0.9, 0.7, 0.8]
-    assert _shown_ids(answer(results, Path("out"))) == [2, 4, 1, 3]
-
-
-def test_figures_have_three_digits() -> None:
-    """Differences that mean nothing would be shown to six digits."""
-    text = answer(_results(count=1, balanced_accuracy=0.123456, accuracy=2 / 3), Path("out"))
-    assert "0.667" in text
-    assert "0.123" in text
-    assert "0.1234" not in text
-
-
-def test_test_columns_are_shown_only_after_an_evaluation() -> None:
-    """Empty columns would look like figures that failed, or figures not be shown."""
-    assert "test accuracy" not in answer(_results(), Path("out"))
-    text = answer(_results(test_accuracy=0.625, test_roc_auc=0.5), Path("out"))
-    assert "test accuracy" in text
-    assert "0.625" in text
-
-
-RANDOM = "RANDOM weights: these figures say nothing of transfer learning."
-EMULATED = "No TPU was used: the rows of tpu ran on XLA:CPU (emulated)."
-OVERLAP = "3 test images are training images: the test figures flatter."
-
-DOUBTS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "none": ({}, []),
-    "random weights": ({"weights": "random"}, [RANDOM]),
-    "emulated": ({"device": "XLA:CPU (emulated)"}, [EMULATED]),
-    "overlap": ({"test_overlap": 3}, [OVERLAP]),
-    "no overlap": ({"test_overlap": 0}, []),
-    "all": (
-        {"weights": "random", "device": "XLA:CPU (emulated)", "test_overlap": 3},
-        [RANDOM, EMULATED, OVERLAP],
-    ),
-}
-
-
-@pytest.mark.parametrize("doubt", DOUBTS)
-@pytest.mark.parametrize("rows", ["all", "the last"])
-def test_doubts_are_told(doubt: str, rows: str) -> None:
-    """Figures that mean little would be taken for those of the study."""
-    columns, expected = DOUBTS[doubt]
-    doubtful = _results(**columns)
-    if rows == "the last":
-        kept = [_results().iloc[:-1], doubtful.iloc[-1:]]
-        doubtful = pd.concat(kept, ignore_index=True)
-    text = answer(doubtful, Path("out"))
-    told = [line for line in text.splitlines() if line in {RANDOM, EMULATED, OVERLAP}]
-    assert told == expected
