@@ -368,6 +368,12 @@ def features(
     help="Epochs without gain on an inner split after which to stop; 0: never.",
 )
 @click.option(
+    "--positive",
+    default=_DEFAULTS.positive,
+    metavar="CLASS",
+    help="Of two classes: precision, recall and F1 are this one's.  [default: means over classes]",
+)
+@click.option(
     "--near-duplicates/--no-near-duplicates",
     default=_DEFAULTS.near_duplicates,
     show_default=True,

@@ -94,13 +94,13 @@ def _row(
     probe: Probe, pair: Pair, dataset: Dataset, probabilities: Probabilities
 ) -> dict[str, Any]:
     targets, splits = dataset.any.targets, dataset.splits[: len(probabilities)]
-    bounds = intervals(targets, probabilities, splits, dataset.groups)
+    bounds = intervals(targets, probabilities, splits, dataset.groups, dataset.positive)
     return {
         "name": probe.name,
         "pretrained_model": pair[0],
         "hardware_type": pair[1],
         "sees": probe.sees,
-        **score_out_of_fold(targets, probabilities, splits).columns(),
+        **score_out_of_fold(targets, probabilities, splits, dataset.positive).columns(),
         **{f"{name}_low": interval.low for name, interval in bounds.items()},
         **{f"{name}_high": interval.high for name, interval in bounds.items()},
         "n_images": len(dataset.any),

@@ -205,6 +205,7 @@ def _row(configuration: Configuration, dataset: Dataset, trained: Trained) -> di
         "n_images": len(embeddings),
         "n_groups": int(dataset.groups.max()) + 1,
         "classes": list(embeddings.classes),
+        "positive": dataset.settings.positive,
         "extraction_time_secs": embeddings.extraction_secs,
         "device": embeddings.device,
         "weights": embeddings.recipe.weights,
@@ -223,10 +224,10 @@ def _scores(dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> dict[st
     """Return the columns that come from the predictions of one configuration."""
     targets, repeats = dataset.any.targets, len(dataset.splits)
     predicted = probabilities[:repeats]
-    bounds = intervals(targets, predicted, dataset.splits, dataset.groups)
+    bounds = intervals(targets, predicted, dataset.splits, dataset.groups, dataset.positive)
     calibrated = calibration(targets, predicted, dataset.groups, seed=dataset.settings.seed)
     return {
-        **score_out_of_fold(targets, predicted, dataset.splits).columns(),
+        **score_out_of_fold(targets, predicted, dataset.splits, dataset.positive).columns(),
         **{f"{name}_low": interval.low for name, interval in bounds.items()},
         **{f"{name}_high": interval.high for name, interval in bounds.items()},
         "calibration_slope": calibrated.slope,

@@ -58,6 +58,11 @@ class Dataset:
         return next(iter(self.embeddings.values()))
 
     @property
+    def positive(self) -> int | None:
+        """The number of the positive class, if one is named."""
+        return positive_class(self.any.classes, self.settings.positive)
+
+    @property
     def all_splits(self) -> Folds:
         """The cross-validation's and, as one repeat more, those that hold out each source."""
         if self.sources is None:
@@ -75,6 +80,21 @@ class Dataset:
     def splits_fingerprint(self) -> str:
         """As of :func:`gelkit.heads.splits.splits_fingerprint`, of all splits."""
         return splits_fingerprint(self.all_splits, self.any.sha256s)
+
+
+def positive_class(classes: Sequence[str], name: str) -> int | None:
+    """Return the number of the class that is named positive; None if none is.
+
+    :raises UsageError: there are more than two classes, or none of that name.
+    """
+    if not name:
+        return None
+    if len(classes) != 2 or name not in classes:
+        raise UsageError(
+            f"Expected as --positive one of two classes. Received: {name!r} and the classes "
+            f"{', '.join(classes)}. Leave it out for means over the classes."
+        )
+    return list(classes).index(name)
 
 
 def dataset_fingerprint(embeddings: Embeddings) -> str:
@@ -114,6 +134,7 @@ def load_dataset(
     options, embeddings = _load_available(identified, pairs, cache, options)
     embeddings = in_common(embeddings)
     first = next(iter(embeddings.values()))
+    positive_class(first.classes, settings.positive)  # before anything takes time
     warn_of_failures(first)
     groups = group_images(first, find_near_duplicates=settings.near_duplicates, progress=progress)
     require_splittable(first, groups, settings.folds)

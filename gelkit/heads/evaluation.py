@@ -222,8 +222,9 @@ def _test_scores(held_out: HeldOut, probabilities: npt.NDArray[np.float32]) -> d
     """Score the whole test set, with intervals, and what training has not seen of it."""
     targets = held_out.targets
     splits = np.zeros((1, len(targets)), dtype=np.int64)
-    bounds = intervals(targets, probabilities[np.newaxis], splits, held_out.groups)
-    scores = score_without_overlap(targets, probabilities, held_out.overlapping)
+    positive = held_out.positive
+    bounds = intervals(targets, probabilities[np.newaxis], splits, held_out.groups, positive)
+    scores = score_without_overlap(targets, probabilities, held_out.overlapping, positive)
     without = {} if scores.without is None else scores.without.columns()
     return {
         **scores.everything.columns("test_"),

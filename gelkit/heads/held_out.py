@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gelkit.features.embeddings import Embeddings
 from gelkit.files import write_atomically
+from gelkit.heads.datasets import positive_class
 from gelkit.heads.grouping import Groups, find_near_copies, group_images
 from gelkit.heads.metrics import Probabilities
 from gelkit.heads.saved import SavedHead
@@ -40,6 +41,8 @@ class HeldOut:
     groups: Groups
     overlapping: npt.NDArray[np.bool_]
     """Which are training images, byte for byte or nearly, (images,)."""
+    positive: int | None = None
+    """The class whose precision, recall and F1 are wanted; None: their means."""
 
 
 def describe_held_out(
@@ -61,6 +64,7 @@ def describe_held_out(
         targets=np.array([numbers[str(label)] for label in test.labels]),
         groups=group_images(test, find_near_duplicates=look_alike, progress=progress),
         overlapping=overlapping,
+        positive=positive_class(head.classes, head.settings.positive),
     )
 
 

@@ -63,7 +63,11 @@ at the sampled class proportions'
 
 
 def intervals(
-    targets: Targets, probabilities: Probabilities, splits: Folds, groups: Groups
+    targets: Targets,
+    probabilities: Probabilities,
+    splits: Folds,
+    groups: Groups,
+    positive: int | None = None,
 ) -> Mapping[str, Interval]:
     """Return the interval of each metric of :func:`gelkit.heads.metrics.score_out_of_fold`.
 
@@ -73,6 +77,7 @@ def intervals(
     :param probabilities: (repeats x images x classes).
     :param splits: the fold that predicted, (repeats x images).
     :param groups: (images,), numbered from 0 without gaps.
+    :param positive: the class whose precision, recall and F1 are meant; None: their means.
     :returns: by metric: accuracy, precision, recall, f1, balanced_accuracy, roc_auc, brier.
     :raises ValueError: a group has images of two classes, or a number has no image.
     """
@@ -81,7 +86,10 @@ def intervals(
     counts = _count(targets, predicted, probabilities.shape[2], sample)
     return {
         "accuracy": accuracy_interval(predicted == targets, groups),
-        **{name: _macro_interval(macro, counts, sample) for name, macro in _MACROS.items()},
+        **{
+            name: _macro_interval(_of_class(macro, positive), counts, sample)
+            for name, macro in _MACROS.items()
+        },
         "roc_auc": auc_interval(targets, probabilities, splits, groups),
         "brier": _brier_interval(targets, probabilities, sample),
     }
@@ -306,6 +314,8 @@ class _Macro:
     """Numerators and denominators; 0 / 0 counts as 0."""
     over: Callable[[_Counts], Flags]
     """The classes that count."""
+    positive: int | None = None
+    """The only class that counts."""
 
 
 def _occurring(counts: _Counts) -> Flags:
@@ -323,6 +333,17 @@ _MACROS: Mapping[str, _Macro] = {
 """As of :class:`gelkit.heads.metrics.Scores`."""
 
 
+def _of_class(macro: _Macro, positive: int | None) -> _Macro:
+    """Return a metric of one class; balanced accuracy is always one of all."""
+    if positive is None or macro is _MACROS["balanced_accuracy"]:
+        return macro
+
+    def is_positive(counts: _Counts) -> Flags:
+        return np.broadcast_to(np.arange(counts.true.shape[2]) == positive, counts.true.shape)
+
+    return _Macro(macro.parts, is_positive, positive)
+
+
 def _macro_interval(macro: _Macro, counts: _Counts, sample: _Sample) -> Interval:
     """Return Wilson's interval of a metric, as if it were a share, at n_eff by a jackknife.
 
@@ -332,7 +353,12 @@ def _macro_interval(macro: _Macro, counts: _Counts, sample: _Sample) -> Interval
     totals, rest = _totals(counts), _without_each(counts)
     over = macro.over(totals)
     values, without = (_mean_ratio(*macro.parts(kept), over) for kept in (totals, rest))
-    return _interval_at_effective(values, without, sample, sample.alike_by_class)
+    most = (
+        sample.alike_by_class
+        if macro.positive is None
+        else _alike(sample.sizes[sample.classes == macro.positive])
+    )
+    return _interval_at_effective(values, without, sample, most)
 
 
 def _totals(counts: _Counts) -> _Counts:

@@ -15,9 +15,10 @@ Probabilities = npt.NDArray[np.floating]
 class Scores:
     """Metrics of one set of predictions; of several repeats, their means.
 
-    All are fractions. Precision, recall and F1 are unweighted means (macro) over the classes that
-    are among the targets or were predicted; one that was never predicted counts as precision 0, one
-    that is not among the targets as recall 0. Balanced accuracy is the mean recall of the classes
+    All are fractions. Precision, recall and F1 are those of the positive class, if one is named, or
+    else unweighted means (macro) over the classes that are among the targets or were predicted; one
+    that was never predicted counts as precision 0, one that is not among the targets as recall 0
+    (``zero_division=0`` of scikit-learn). Balanced accuracy is the mean recall of the classes
     that are among the targets.
     """
 
@@ -41,18 +42,22 @@ class Scores:
         return columns | {f"{prefix}conf_mat": [list(row) for row in self.conf_mat]}
 
 
-def score(targets: Targets, probabilities: Probabilities) -> Scores:
+def score(targets: Targets, probabilities: Probabilities, positive: int | None = None) -> Scores:
     """Score the predictions of one set of images.
 
     :param targets: class numbers, (images,).
     :param probabilities: (images x classes).
+    :param positive: as of :func:`score_out_of_fold`.
     """
     folds = np.zeros(len(targets), dtype=np.int64)
-    return score_out_of_fold(targets, probabilities[np.newaxis], folds[np.newaxis])
+    return score_out_of_fold(targets, probabilities[np.newaxis], folds[np.newaxis], positive)
 
 
 def score_out_of_fold(
-    targets: Targets, probabilities: Probabilities, splits: npt.NDArray[np.int64]
+    targets: Targets,
+    probabilities: Probabilities,
+    splits: npt.NDArray[np.int64],
+    positive: int | None = None,
 ) -> Scores:
     """Score out-of-fold predictions: each repeat over all images, then the mean over repeats.
 
@@ -62,9 +67,10 @@ def score_out_of_fold(
     :param targets: class numbers, (images,).
     :param probabilities: (repeats x images x classes).
     :param splits: the fold that predicted, (repeats x images).
+    :param positive: the class whose precision, recall and F1 are wanted; None: their means.
     """
     repeats = [
-        _score_repeat(targets, predicted, folds)
+        _score_repeat(targets, predicted, folds, positive)
         for predicted, folds in zip(probabilities, splits, strict=True)
     ]
     means = {
@@ -77,14 +83,21 @@ def score_out_of_fold(
 
 
 def _score_repeat(
-    targets: Targets, probabilities: Probabilities, folds: npt.NDArray[np.int64]
+    targets: Targets,
+    probabilities: Probabilities,
+    folds: npt.NDArray[np.int64],
+    positive: int | None,
 ) -> Scores:
     from sklearn import metrics
 
     labels = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        targets, predicted, average="macro", zero_division=0
+        targets,
+        predicted,
+        labels=None if positive is None else [positive],
+        average="macro",
+        zero_division=0,
     )
     confusion = metrics.confusion_matrix(targets, predicted, labels=labels)
     present = confusion.sum(axis=1) > 0

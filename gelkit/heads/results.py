@@ -62,6 +62,7 @@ COLUMNS: Mapping[str, str] = {
     "n_images": "int",
     "n_groups": "int",
     "classes": "json",
+    "positive": "str",
     "extraction_time_secs": "float",
     "device": "str",
     "weights": "str",

@@ -119,18 +119,22 @@ class OverlapScores:
 
 
 def score_without_overlap(
-    targets: Targets, probabilities: Probabilities, overlapping: npt.NDArray[np.bool_]
+    targets: Targets,
+    probabilities: Probabilities,
+    overlapping: npt.NDArray[np.bool_],
+    positive: int | None = None,
 ) -> OverlapScores:
     """Score a test set with and without the images that overlap with the training data.
 
     :param targets: class numbers, (images,).
     :param probabilities: (images x classes).
     :param overlapping: which test images are, exactly or nearly, training images, (images,).
+    :param positive: as of :func:`gelkit.heads.metrics.score_out_of_fold`.
     """
     own = ~overlapping
     return OverlapScores(
-        everything=score(targets, probabilities),
-        without=score(targets[own], probabilities[own]) if own.any() else None,
+        everything=score(targets, probabilities, positive),
+        without=score(targets[own], probabilities[own], positive) if own.any() else None,
         overlapping=int(overlapping.sum()),
     )
 

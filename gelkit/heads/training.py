@@ -51,6 +51,8 @@ class Settings:
     learning_rates: tuple[float, ...] = ()
     """Choose among these by an inner split of the training images, instead of
     ``learning_rate``."""
+    positive: str = ""
+    """The class whose precision, recall and F1 are wanted, of two; empty: means over classes."""
     near_duplicates: bool = True
     """Find images that look alike, and keep them together in all splits."""
 

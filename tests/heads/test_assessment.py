@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gelkit.errors import UsageError
 from gelkit.features.cache import Cache
 from gelkit.heads import baselines
 from gelkit.heads.assessment import Assessment, read_assessment
@@ -143,6 +144,19 @@ def test_a_damaged_assessment_is_made_again(content: str, compared: Compared) ->
     assert read_assessment(compared.out) is None
     compared.again()
     assert path.read_bytes() == before
+
+
+def test_a_positive_class_decides_precision_and_recall(compared: Compared) -> None:
+    """The sensitivity to one class would be a mean over both."""
+    results = compared.again(settings=replace(SETTINGS, positive="other"))
+    assert set(results["positive"]) == {"other"}
+    assert list(results["accuracy"]) == list(compared.results["accuracy"])
+    for _, row in results.iterrows():
+        (_, false), (missed, found) = row["conf_mat"]
+        assert row["recall"] == pytest.approx(found / (missed + found))
+        assert 0 <= false <= 12
+    with pytest.raises(UsageError, match="Received: 'gels' and the classes gel, other"):
+        compared.again(settings=replace(SETTINGS, positive="gels"))
 
 
 def test_copies_are_cautioned_of(

@@ -117,6 +117,36 @@ def test_every_interval_is_around_its_score_and_in_range(predicted: Predicted) -
 
 
 @AGAIN
+@given(_predictions(num_classes=2), st.integers(0, 1))
+def test_intervals_of_a_positive_class_are_around_its_scores(
+    predicted: Predicted, positive: int
+) -> None:
+    """Sensitivity would stand in the interval of the macro average."""
+    arrays = (predicted.targets, predicted.probabilities, predicted.splits)
+    scores = score_out_of_fold(*arrays, positive)
+    found = intervals(*arrays, predicted.groups, positive)
+    macro = predicted.intervals()
+    for name in ("precision", "recall", "f1"):
+        assert found[name].low <= getattr(scores, name) + 1e-6
+        assert found[name].high >= getattr(scores, name) - 1e-6
+    for name in ("accuracy", "balanced_accuracy", "roc_auc", "brier"):
+        assert found[name] == macro[name] or math.isnan(found[name].low)
+
+
+def test_the_recall_of_a_class_of_single_images_is_a_share_of_them() -> None:
+    """The other class would narrow the interval of the sensitivity."""
+    targets = np.repeat([0, 1], [200, 20])
+    right = np.concatenate([np.ones(200, bool), np.arange(20) < 15])
+    predicted = np.where(right, targets, 1 - targets)
+    probabilities = np.eye(2, dtype=np.float32)[predicted][np.newaxis]
+    splits = np.zeros((1, 220), np.int64)
+    found = intervals(targets, probabilities, splits, np.arange(220), positive=1)["recall"]
+    alone = accuracy_interval(right[np.newaxis, 200:], np.arange(20))
+    assert found.low == pytest.approx(alone.low, abs=0.02)
+    assert found.high == pytest.approx(alone.high, abs=0.02)
+
+
+@AGAIN
 @given(_predictions(), st.randoms(use_true_random=False))
 def test_order_and_numbers_do_not_matter(predicted: Predicted, random: object) -> None:
     """Renaming a file would change how sure one is of a result."""

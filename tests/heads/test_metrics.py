@@ -72,6 +72,23 @@ def test_one_set_is_scored_as_by_scikit_learn(
 
 
 @AGAIN
+@given(_predictions(num_classes=2), st.integers(0, 1))
+def test_a_positive_class_has_scikit_learns_figures(
+    predictions: tuple[Targets, Probabilities], positive: int
+) -> None:
+    """Who asks for the sensitivity to gels would get a mean over gels and the rest."""
+    targets, probabilities = predictions
+    predicted = probabilities.argmax(axis=1)
+    scores, macro = score(targets, probabilities, positive), score(targets, probabilities)
+    binary = {"pos_label": positive, "zero_division": 0}
+    assert scores.precision == pytest.approx(metrics.precision_score(targets, predicted, **binary))
+    assert scores.recall == pytest.approx(metrics.recall_score(targets, predicted, **binary))
+    assert scores.f1 == pytest.approx(metrics.f1_score(targets, predicted, **binary))
+    for name in ("accuracy", "balanced_accuracy", "roc_auc", "brier", "conf_mat"):
+        assert getattr(scores, name) == getattr(macro, name)
+
+
+@AGAIN
 @given(_predictions(num_classes=2))
 def test_two_classes_have_the_area_and_brier_score_of_the_second(
     predictions: tuple[Targets, Probabilities],

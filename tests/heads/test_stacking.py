@@ -70,6 +70,7 @@ CASES = {
     "multi, SGD, class weights": Case(MULTI, _sgd, class_weights=True, numbers=ALL_FITS),
     "multi, SGD, more images than dimensions": Case(MULTI, _sgd, width=7),
     "one dimension": Case(MULTI, ADAM, width=1),
+    "single, Adam, large steps": Case(SINGLE, ADAM, learning_rate=1.0),
     "saturated": Case(SINGLE, _sgd, learning_rate=30.0),
     "no bias, SGD": Case(_chain(lambda: _dense(8, use_bias=False), use_bias=False), _sgd),
     "no bias, Adam": Case(_chain(lambda: _dense(8, use_bias=False), use_bias=False), ADAM),
