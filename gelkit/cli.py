@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.extraction import Workforce, carry_out, plan_views
 from gelkit.features.planning import choose_weights, identify
 from gelkit.features.verification import verify
-from gelkit.heads.training import Settings
+from gelkit.options import backbones_option, recipe_options, training_options
 from gelkit.progress import Progress
 from gelkit.report.summary import (
     costs,
@@ -33,10 +33,6 @@ from gelkit.report.summary import (
 
 if TYPE_CHECKING:
     from gelkit.features.cache import Failure
-
-Command = Callable[..., None]
-
-_DEFAULTS = Settings()
 
 
 class _UsedWrongly(click.ClickException):
@@ -128,95 +124,9 @@ def samples(out: Path, count: int, seed: int, by_kind: bool) -> None:
     click.echo(f"Drew {len(paths)} synthetic images of the classes {', '.join(classes)} in {out}")
 
 
-def _recipe_options(command: Command) -> Command:
-    """Add the options that name a recipe: the same for all commands that use a cache."""
-    from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
-    from gelkit.images.augmentations import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
-    from gelkit.images.views import GEOMETRIES, WINDOWS
-
-    for option in reversed(
-        (
-            click.option(
-                "--cache",
-                default="features",
-                show_default=True,
-                type=click.Path(path_type=Path),
-                help="Folder of the caches of all recipes.",
-            ),
-            click.option(
-                "--weights",
-                default="imagenet",
-                show_default=True,
-                help="imagenet, random, a torchvision name (IMAGENET1K_V2), the path of a .pth "
-                "file, or auto: imagenet if it can be had, else random for all.",
-            ),
-            click.option(
-                "--weights-seed", default=0, show_default=True, help="Seed of random weights."
-            ),
-            click.option(
-                "--weights-dir",
-                type=click.Path(path_type=Path, file_okay=False),
-                help="Folder of downloaded weights files; nothing is downloaded then.",
-            ),
-            click.option(
-                "--geometry",
-                default="stretch",
-                show_default=True,
-                type=click.Choice(tuple(GEOMETRIES)),
-                help="How an image becomes a square.",
-            ),
-            click.option(
-                "--window",
-                default="percentile",
-                show_default=True,
-                type=click.Choice(tuple(WINDOWS)),
-                help="Which intensities are shown, for images of more than 8 bits.",
-            ),
-            click.option(
-                "--augment",
-                "augmentations",
-                multiple=True,
-                default=DEFAULT_AUGMENTATIONS,
-                show_default=True,
-                type=click.Choice(tuple(AUGMENTATIONS)),
-                help="What makes the views other than the clean one; one or more.",
-            ),
-            click.option(
-                "--precision",
-                default="float32",
-                show_default=True,
-                type=click.Choice(tuple(PRECISIONS)),
-                help="Of weights and products; bfloat16 is faster on processors made for it.",
-            ),
-            click.option(
-                "--kernel",
-                default="torch",
-                show_default=True,
-                type=click.Choice(tuple(CPU_KERNELS)),
-                help="What computes on cpu: doctor measures them; openvino needs the extra 'fast'.",
-            ),
-            click.option(
-                "--emulate-tpu", is_flag=True, help="Run tpu on XLA's CPU client, and say so."
-            ),
-            click.option(
-                "--allow-outside",
-                is_flag=True,
-                help="Let a manifest name images outside its own folder.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-_backbones = click.option(
-    "--backbone", "backbones", multiple=True, help="One or more; default: all."
-)
-
-
 @main.command()
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_backbones
+@backbones_option
 @click.option(
     "--hardware",
     multiple=True,
@@ -224,7 +134,7 @@ _backbones = click.option(
     show_default=True,
     help="cpu, tpu or cuda; one or more.",
 )
-@_recipe_options
+@recipe_options
 @click.option(
     "--views",
     default=1,
@@ -311,7 +221,7 @@ def features(
 
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@_backbones
+@backbones_option
 @click.option(
     "--hardware",
     multiple=True,
@@ -321,71 +231,13 @@ def features(
 )
 @click.option("--head", "heads_", multiple=True, help="single or multi; default: all.")
 @click.option("--optimizer", "optimizers", multiple=True, help="adam or sgd; default: all.")
-@_recipe_options
+@recipe_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where results go.  [default: results/<name of DATA>]",
 )
-@click.option(
-    "--folds", default=_DEFAULTS.folds, show_default=True, help="Folds of the cross-validation."
-)
-@click.option(
-    "--repeats",
-    default=_DEFAULTS.repeats,
-    show_default=True,
-    help="Repeats of the cross-validation.",
-)
-@click.option(
-    "--epochs",
-    default=_DEFAULTS.epochs,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Passes over the images.",
-)
-@click.option(
-    "--batch-size",
-    default=_DEFAULTS.batch_size,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Images a step.",
-)
-@click.option(
-    "--learning-rate", default=_DEFAULTS.learning_rate, show_default=True, help="Of the optimizer."
-)
-@click.option("--class-weights", is_flag=True, help="Weigh classes by inverse frequency.")
-@click.option(
-    "--learning-rates",
-    multiple=True,
-    type=float,
-    help="Choose among these, on an inner split of the training images; give it several times.",
-)
-@click.option(
-    "--early-stopping",
-    default=_DEFAULTS.early_stopping,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Epochs without gain on an inner split after which to stop; 0: never.",
-)
-@click.option(
-    "--positive",
-    default=_DEFAULTS.positive,
-    metavar="CLASS",
-    help="Of two classes: precision, recall and F1 are this one's.  [default: means over classes]",
-)
-@click.option(
-    "--near-duplicates/--no-near-duplicates",
-    default=_DEFAULTS.near_duplicates,
-    show_default=True,
-    help="Find images that look alike, and never separate them by a split.",
-)
-@click.option(
-    "--source-regex",
-    metavar="REGEX",
-    help="Finds each image's source (imager, laboratory, date) in its name: its first group. Each "
-    "source is held out once.",
-)
-@click.option("--seed", default=0, show_default=True, help="Of the splits and of the training.")
+@training_options
 @click.option(
     "--workers",
     default=os.cpu_count() or 1,
@@ -407,8 +259,10 @@ def heads(
 ) -> None:
     """Stage two: cross-validate and compare all heads on DATA's cached embeddings.
 
-    Then every head is fitted on all images and saved with results.csv and predictions.csv. Images
-    that a manifest marks as test take no part. What is there already is not trained again.
+    Then every head is fitted on all images and saved with results.csv, baselines.csv and
+    predictions.csv, and what may be said of them is shown. Images that look alike are never
+    separated by a split; images that a manifest marks as test take no part. What is there already
+    is not trained again.
 
     \b
     Example:

@@ -36,7 +36,7 @@ DOORS = {
     "openvino": ("features/devices",),
     "ray": ("features/engines",),
     "keras": ("heads/architectures", "heads/training"),
-    "click": ("cli",),
+    "click": ("cli", "options"),
     "tqdm": ("cli",),
     "jinja2": (),
     "matplotlib": (),

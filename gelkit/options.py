@@ -1,0 +1,181 @@
+"""The options that several commands share, or that are many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import click
+
+from gelkit.heads.training import Settings
+
+Command: TypeAlias = Callable[..., None]
+Option: TypeAlias = Callable[[Command], Command]
+
+_DEFAULTS = Settings()
+
+backbones_option = click.option(
+    "--backbone", "backbones", multiple=True, help="One or more; default: all."
+)
+
+
+def recipe_options(command: Command) -> Command:
+    """Add the options that name a recipe: the same for all commands that use a cache."""
+    from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
+    from gelkit.images.augmentations import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
+    from gelkit.images.views import GEOMETRIES, WINDOWS
+
+    return _with(
+        command,
+        click.option(
+            "--cache",
+            default="features",
+            show_default=True,
+            type=click.Path(path_type=Path),
+            help="Folder of the caches of all recipes.",
+        ),
+        click.option(
+            "--weights",
+            default="imagenet",
+            show_default=True,
+            help="imagenet, random, a torchvision name (IMAGENET1K_V2), the path of a .pth "
+            "file, or auto: imagenet if it can be had, else random for all.",
+        ),
+        click.option(
+            "--weights-seed", default=0, show_default=True, help="Seed of random weights."
+        ),
+        click.option(
+            "--weights-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder of downloaded weights files; nothing is downloaded then.",
+        ),
+        click.option(
+            "--geometry",
+            default="stretch",
+            show_default=True,
+            type=click.Choice(tuple(GEOMETRIES)),
+            help="How an image becomes a square.",
+        ),
+        click.option(
+            "--window",
+            default="percentile",
+            show_default=True,
+            type=click.Choice(tuple(WINDOWS)),
+            help="Which intensities are shown, for images of more than 8 bits.",
+        ),
+        click.option(
+            "--augment",
+            "augmentations",
+            multiple=True,
+            default=DEFAULT_AUGMENTATIONS,
+            show_default=True,
+            type=click.Choice(tuple(AUGMENTATIONS)),
+            help="What makes the views other than the clean one; one or more.",
+        ),
+        click.option(
+            "--precision",
+            default="float32",
+            show_default=True,
+            type=click.Choice(tuple(PRECISIONS)),
+            help="Of weights and products; bfloat16 is faster on processors made for it.",
+        ),
+        click.option(
+            "--kernel",
+            default="torch",
+            show_default=True,
+            type=click.Choice(tuple(CPU_KERNELS)),
+            help="What computes on cpu: doctor measures them; openvino needs the extra 'fast'.",
+        ),
+        click.option(
+            "--emulate-tpu", is_flag=True, help="Run tpu on XLA's CPU client, and say so."
+        ),
+        click.option(
+            "--allow-outside",
+            is_flag=True,
+            help="Let a manifest name images outside its own folder.",
+        ),
+    )
+
+
+def training_options(command: Command) -> Command:
+    """Add the options of :class:`gelkit.Settings`."""
+    return _with(
+        command,
+        click.option(
+            "--folds",
+            default=_DEFAULTS.folds,
+            show_default=True,
+            help="Folds of the cross-validation.",
+        ),
+        click.option(
+            "--repeats",
+            default=_DEFAULTS.repeats,
+            show_default=True,
+            help="Repeats of the cross-validation.",
+        ),
+        click.option(
+            "--epochs",
+            default=_DEFAULTS.epochs,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Passes over the images.",
+        ),
+        click.option(
+            "--batch-size",
+            default=_DEFAULTS.batch_size,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Images a step.",
+        ),
+        click.option(
+            "--learning-rate",
+            default=_DEFAULTS.learning_rate,
+            show_default=True,
+            help="Of the optimizer.",
+        ),
+        click.option("--class-weights", is_flag=True, help="Weigh classes by inverse frequency."),
+        click.option(
+            "--learning-rates",
+            multiple=True,
+            type=float,
+            help="Choose among these, on an inner split of the training images; give it several "
+            "times.",
+        ),
+        click.option(
+            "--early-stopping",
+            default=_DEFAULTS.early_stopping,
+            show_default=True,
+            type=click.IntRange(0),
+            help="Epochs without gain on an inner split after which to stop; 0: never.",
+        ),
+        click.option(
+            "--positive",
+            default=_DEFAULTS.positive,
+            metavar="CLASS",
+            help="Of two classes: precision, recall and F1 are this one's.  [default: means over "
+            "classes]",
+        ),
+        click.option(
+            "--near-duplicates/--no-near-duplicates",
+            default=_DEFAULTS.near_duplicates,
+            show_default=True,
+            help="Find images that look alike, and never separate them by a split.",
+        ),
+        click.option(
+            "--source-regex",
+            metavar="REGEX",
+            help="Finds each image's source (imager, laboratory, date) in its name: its first "
+            "group. Each source is held out once.",
+        ),
+        click.option(
+            "--seed", default=0, show_default=True, help="Of the splits and of the training."
+        ),
+    )
+
+
+def _with(command: Command, *options: Option) -> Command:
+    """Add options to a command; its help lists them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
