@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LEARNING_RATE = 1e-3
 MOMENTUM = 0.9
 
+_COLUMNS_AT_ONCE = 128
+"""Of so many features the variance is taken at a time: NumPy copies them as float64."""
+
 _SMALLEST_VARIANCE = 1e-4
 """Of a feature, relative to the mean over all features."""
 
@@ -103,7 +106,7 @@ def build_compiled(
     width = values.shape[1]
     inputs = keras.Input((width,), name="embedding")
     inner = HEADS[head](width, num_classes)
-    model = keras.Model(inputs, inner(_standardisation(values)(inputs)), name=head)
+    model = keras.Model(inputs, inner(standardisation(values)(inputs)), name=head)
     model.compile(
         optimizer=OPTIMIZERS[optimizer](learning_rate),
         loss="sparse_categorical_crossentropy",
@@ -128,8 +131,8 @@ def load_keras() -> Any:
     return keras
 
 
-def _standardisation(values: npt.NDArray[np.float32]) -> keras.Layer:
-    """Return a Normalization layer adapted to ``values``.
+def standardisation(values: npt.NDArray[np.float32]) -> keras.Layer:
+    """Return a Normalization layer adapted to ``values`` (images x width).
 
     Features that hardly vary here (a rectified feature that is 0 in all but one image) are scaled
     by a floor instead of their own spread: another image would otherwise overflow the head.
@@ -137,7 +140,12 @@ def _standardisation(values: npt.NDArray[np.float32]) -> keras.Layer:
     keras = load_keras()
     layer = keras.layers.Normalization(name="standardisation")
     layer.build(values.shape)
-    variance = values.var(axis=0, dtype=np.float64)
+    variance = np.concatenate(
+        [
+            values[:, start : start + _COLUMNS_AT_ONCE].var(axis=0, dtype=np.float64)
+            for start in range(0, values.shape[1], _COLUMNS_AT_ONCE)
+        ]
+    )
     floor = max(_SMALLEST_VARIANCE * variance.mean(), np.finfo(np.float32).tiny)
     layer.adapt_mean.assign(values.mean(axis=0, dtype=np.float64))
     layer.adapt_variance.assign(np.maximum(variance, floor))

@@ -63,8 +63,15 @@ class Fitted:
 def build(task: Task, fit: Fit) -> keras.Model:
     """Return the fit's compiled model before training, drawn from Keras' global random state."""
     load_keras().utils.set_random_seed(fit.seed)
-    values = task.values[fit.train]
+    values = training_values(task, fit)
     return build_compiled(task.head, task.optimizer, values, task.num_classes, fit.learning_rate)
+
+
+def training_values(task: Task, fit: Fit) -> npt.NDArray[np.float32]:
+    """Return the embeddings a fit trains on, (images x width); not copied if they are all."""
+    if np.array_equal(fit.train, np.arange(len(task.values))):
+        return task.values
+    return task.values[fit.train]
 
 
 def fit_alone(task: Task, fit: Fit) -> Fitted:

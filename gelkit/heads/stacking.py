@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gelkit.heads.architectures import _standardisation
-from gelkit.heads.fits import Fit, Fitted, Indices, Task, build, fit_alone, loss_weights, orders
+from gelkit.heads.architectures import standardisation
+from gelkit.heads.fits import (
+    Fit,
+    Fitted,
+    Indices,
+    Task,
+    build,
+    fit_alone,
+    loss_weights,
+    orders,
+    training_values,
+)
 from gelkit.heads.plans import AdamRule, Array, Plan, SgdRule, initial_weights, make_plan
 from gelkit.heads.stacked_layers import StackedDense, StackedSpan
 
@@ -31,7 +41,7 @@ results may differ in the last digits between widths."""
 _MASKED_STEPS = 16
 """Dropout is drawn for so many steps at a time."""
 
-_STANDARDISED_ROWS = 1024
+_STANDARDISED_ROWS = 256
 """So many images are standardised at a time."""
 
 
@@ -91,10 +101,34 @@ def _fit_stacked(task: Task, plan: Plan, fits: Sequence[Fit]) -> list[Fitted]:
             for number, fit in enumerate(fits):
                 if fit.followed or epoch == fit.epochs:
                     probabilities[number].append(stack.predict(number))
-        return [
-            Fitted(np.stack(its), stack.head(task, fit, number) if fit.kept else None)
-            for number, (fit, its) in enumerate(zip(fits, probabilities, strict=True))
+        states = [stack.state(number) if fit.kept else None for number, fit in enumerate(fits)]
+        del stack  # its images would be in memory twice while Keras builds the heads
+        heads = [
+            None if state is None else _keras_head(task, fit, state)
+            for fit, state in zip(fits, states, strict=True)
         ]
+    return [Fitted(np.stack(its), head) for its, head in zip(probabilities, heads, strict=True)]
+
+
+@dataclass(frozen=True)
+class _State:
+    """One head after its training."""
+
+    weights: list[Tensor]
+    slots: list[Tensor]
+    """The optimizer's variables, after its iterations and learning rate."""
+    num_steps: int
+
+
+def _keras_head(task: Task, fit: Fit, state: _State) -> keras.Model:
+    """Return the model, optimizer included, that Keras would have trained."""
+    head = build(task, fit)
+    head.optimizer.build(head.trainable_variables)
+    variables = [*head.trainable_variables, *head.optimizer.variables[2:]]
+    for variable, tensor in zip(variables, [*state.weights, *state.slots], strict=True):
+        variable.assign(tensor)
+    head.optimizer.iterations.assign(state.num_steps)
+    return head
 
 
 @dataclass(frozen=True)
@@ -148,11 +182,12 @@ class _Stack:
         self._batch_size = task.batch_size
         self._num_steps = 0
         most = max(len(fit.train) for fit in fits)
-        self._images = torch.zeros(len(fits), most, task.values.shape[1])
+        self._images = torch.empty(len(fits), most, task.values.shape[1])  # no memory until filled
         self._held_out = []
         for fit, images in zip(fits, self._images, strict=True):
-            layer = _standardisation(task.values[fit.train])
+            layer = standardisation(training_values(task, fit))
             _standardise(layer, task, fit.train, images)
+            images[len(fit.train) :] = 0
             self._held_out.append(torch.empty(len(fit.held_out), images.shape[1]))
             _standardise(layer, task, fit.held_out, self._held_out[-1])
         first, *rest = zip(*(initial_weights(plan, fit.seed) for fit in fits), strict=True)
@@ -184,17 +219,11 @@ class _Stack:
             values = _activated(plan.activation, layer.apply(number, values))
         return values.numpy()
 
-    def head(self, task: Task, fit: Fit, number: int) -> keras.Model:
-        """Return one head as the Keras model, optimizer included, that Keras would have trained."""
-        head = build(task, fit)
-        head.optimizer.build(head.trainable_variables)
+    def state(self, number: int) -> _State:
+        """Return one head's state."""
         weights = [tensor for layer in self._layers for tensor in layer.weights(number)]
         slots = [tensor for layer in self._layers for tensor in layer.slots(number)]
-        variables = [*head.trainable_variables, *head.optimizer.variables[2:]]
-        for variable, tensor in zip(variables, [*weights, *slots], strict=True):
-            variable.assign(tensor)
-        head.optimizer.iterations.assign(self._num_steps)
-        return head
+        return _State(weights, slots, self._num_steps)
 
     def _masks(self, steps: Sequence[_Step]) -> list[Sequence[Tensor | None]]:
         """Draw, for each layer and step, what its inputs (fits x batch x inputs) are scaled by."""

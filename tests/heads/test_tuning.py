@@ -75,17 +75,18 @@ def test_a_choice_depends_on_no_other_fit() -> None:
 @pytest.mark.parametrize("class_weights", [False, True], ids=["plain", "class weights"])
 def test_what_is_held_out_does_not_choose(class_weights: bool) -> None:
     """Scores would be those of heads that were chosen by them."""
-    task, fit = _task(class_weights=class_weights), _fit()
-    tuning = Tuning((0.001, 0.01, 0.1), patience=2)
-    values, targets = task.values.copy(), task.targets.copy()
-    values[fit.held_out] *= -9
-    targets[fit.held_out] = 1 - targets[fit.held_out]
-    other = replace(task, values=values, targets=targets)
-    before, after = (tune(t, [fit], GROUPS, tuning, fit_all)[0] for t in (task, other))
-    assert (before.learning_rate, before.epochs) == (after.learning_rate, after.epochs)
-    assert np.array_equal(before.train, fit.train)
-    assert np.array_equal(before.held_out, fit.held_out)
-    assert before.seed == fit.seed
+    noise = np.random.default_rng(1).integers(2, size=COUNT)  # so that choices differ
+    task, tuning = _task(class_weights=class_weights, targets=noise), Tuning((0.01, 0.1), 2)
+    for fit in [_fit(seed) for seed in range(6)]:
+        values, targets = task.values.copy(), task.targets.copy()
+        values[fit.held_out] *= -9
+        targets[fit.held_out] = 1 - targets[fit.held_out]
+        other = replace(task, values=values, targets=targets)
+        before, after = (tune(t, [fit], GROUPS, tuning, fit_all)[0] for t in (task, other))
+        assert (before.learning_rate, before.epochs) == (after.learning_rate, after.epochs)
+        assert np.array_equal(before.train, fit.train)
+        assert np.array_equal(before.held_out, fit.held_out)
+        assert before.seed == fit.seed
 
 
 @st.composite
