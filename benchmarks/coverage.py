@@ -835,7 +835,7 @@ def main() -> None:
         cells = [its for its in cells if its.layout.images == IMAGES[0] and its.part != "labels"]
         datasets = QUICK
     longest_first = sorted(cells, key=lambda cell: (cell.part != "labels", -cell.layout.images))
-    run = Parallel(n_jobs=options.workers)
+    run = Parallel(n_jobs=options.workers, backend="multiprocessing")  # others pickle this script
     found = run(delayed(run_cell)(cell, datasets, options.seed) for cell in longest_first)
     by_cell = dict(zip(longest_first, found, strict=True))
     findings = [finding for cell in cells for finding in by_cell[cell]]

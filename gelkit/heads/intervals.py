@@ -32,7 +32,8 @@ _BRIER_BOUND = 3
 
 The variance of squared errors is below that of a share of the same mean. How far below, few images
 do not show: the rare large error is missing. Of 1, 2, 3, 4 and no bound, this comes nearest to 95%
-from above in simulations of 40 to 400 images (lowest of 40 cells 93%; without a bound 71%).
+in simulations of 40 to 400 images (docs/coverage.md; 2 is too wide in half of the cells, without a
+bound 71% are covered at worst).
 """
 _BISECTIONS = 50  # to the last digits of float64
 
@@ -128,9 +129,10 @@ def auc_interval(
 ) -> Interval:
     """Return the interval of the ROC AUC, of one class against the rest, averaged over classes.
 
-    A jackknife leaves out one group after another, within its class; the interval is symmetric in
-    log odds. Where no group makes a difference, as at an AUC of 1, it is Newcombe's instead, for
-    as many images of each class as are left if those of a group are alike.
+    A jackknife leaves out one group after another, within its class, and what repeats differ by,
+    having trained on other images, is added; the interval is symmetric in log odds. Where no group
+    makes a difference, as at an AUC of 1, it is Newcombe's instead, for as many images of each
+    class as are left if those of a group are alike.
 
     :param targets: class numbers, (images,).
     :param probabilities: (repeats x images x classes).
@@ -143,7 +145,7 @@ def auc_interval(
     area = float(areas.mean())
     if np.isnan(area):
         return _UNDEFINED
-    variance = _jackknife_variance(areas_without, sample)
+    variance = _jackknife_variance(areas_without, sample) + _variance_between(areas)
     if sample.has_single or np.isnan(variance):
         return _EVERYTHING
     if variance < _ROUNDING or area in (0, 1):
@@ -314,6 +316,8 @@ class _Macro:
     """Numerators and denominators; 0 / 0 counts as 0."""
     over: Callable[[_Counts], Flags]
     """The classes that count."""
+    is_share: bool
+    """Whether all repeats have the same denominators, as a share of images."""
     positive: int | None = None
     """The only class that counts."""
 
@@ -323,11 +327,17 @@ def _occurring(counts: _Counts) -> Flags:
 
 
 _MACROS: Mapping[str, _Macro] = {
-    "precision": _Macro(lambda counts: (counts.right, counts.predicted), _occurring),
-    "recall": _Macro(lambda counts: (counts.right, counts.true), _occurring),
-    "f1": _Macro(lambda counts: (2 * counts.right, counts.predicted + counts.true), _occurring),
+    "precision": _Macro(
+        lambda counts: (counts.right, counts.predicted), _occurring, is_share=False
+    ),
+    "recall": _Macro(lambda counts: (counts.right, counts.true), _occurring, is_share=True),
+    "f1": _Macro(
+        lambda counts: (2 * counts.right, counts.predicted + counts.true),
+        _occurring,
+        is_share=False,
+    ),
     "balanced_accuracy": _Macro(
-        lambda counts: (counts.right, counts.true), lambda counts: counts.true > 0
+        lambda counts: (counts.right, counts.true), lambda counts: counts.true > 0, is_share=True
     ),
 }
 """As of :class:`gelkit.heads.metrics.Scores`."""
@@ -341,14 +351,15 @@ def _of_class(macro: _Macro, positive: int | None) -> _Macro:
     def is_positive(counts: _Counts) -> Flags:
         return np.broadcast_to(np.arange(counts.true.shape[2]) == positive, counts.true.shape)
 
-    return _Macro(macro.parts, is_positive, positive)
+    return _Macro(macro.parts, is_positive, macro.is_share, positive)
 
 
 def _macro_interval(macro: _Macro, counts: _Counts, sample: _Sample) -> Interval:
     """Return Wilson's interval of a metric, as if it were a share, at n_eff by a jackknife.
 
-    In simulations of 40 to 400 images it covers the truth as often as the accuracy's does, where
-    the quantiles of a bootstrap over groups cover it in as few as 56% of cases.
+    What hangs on how many images a head predicts as a class also varies with the training images:
+    what repeats differ by is added. The quantiles of a bootstrap over groups cover the truth in as
+    few as 56% of cases of 40 to 400 images; what this covers is in docs/coverage.md.
     """
     totals, rest = _totals(counts), _without_each(counts)
     over = macro.over(totals)
@@ -358,7 +369,8 @@ def _macro_interval(macro: _Macro, counts: _Counts, sample: _Sample) -> Interval
         if macro.positive is None
         else _alike(sample.sizes[sample.classes == macro.positive])
     )
-    return _interval_at_effective(values, without, sample, most)
+    more = 0.0 if macro.is_share else _variance_between(values[:, 0])
+    return _interval_at_effective(values, without, sample, most, more)
 
 
 def _totals(counts: _Counts) -> _Counts:
@@ -395,14 +407,22 @@ def _brier_interval(targets: Targets, probabilities: Probabilities, sample: _Sam
     return Interval(scale * of_halves.low, scale * of_halves.high)
 
 
+def _variance_between(repeats: Floats) -> float:
+    """Return the variance of a metric between repeats; 0 if there is one."""
+    return float(repeats.var(ddof=1)) if len(repeats) > 1 else 0.0
+
+
 def _interval_at_effective(
-    values: Floats, values_without: Floats, sample: _Sample, most: float
+    values: Floats, values_without: Floats, sample: _Sample, most: float, more: float = 0.0
 ) -> Interval:
-    """Return Wilson's interval of a metric of 0 to 1, at n_eff by a jackknife, at most ``most``."""
+    """Return Wilson's interval of a metric of 0 to 1, at n_eff by a jackknife, at most ``most``.
+
+    :param more: variance that comes in addition.
+    """
     if sample.has_single:
         return _EVERYTHING
     value = float(values.mean())
-    images = _effective(value, _jackknife_variance(values_without, sample), most)
+    images = _effective(value, _jackknife_variance(values_without, sample) + more, most)
     return _wilson(value, images, _quantile(len(sample.sizes)))
 
 

@@ -261,6 +261,8 @@ def test_auc_jackknife_equals_scoring_again_without_each_group(predicted: Predic
         (len(mine) - 1) / len(mine) * ((mine - mine.mean(axis=0)) ** 2).sum(axis=0).mean()
         for mine in (without[classes == number] for number in np.unique(classes))
     )
+    repeats = areas(predicted)
+    variance += np.var(repeats, ddof=1) if len(repeats) > 1 else 0
     found = auc_interval(
         predicted.targets, predicted.probabilities, predicted.splits, predicted.groups
     )
