@@ -11,7 +11,7 @@ import pandas as pd
 
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.datasets import Dataset
-from gelkit.heads.intervals import intervals
+from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.metrics import Probabilities, score_out_of_fold
 from gelkit.heads.probes import (
     PROBES,
@@ -101,8 +101,7 @@ def _row(
         "hardware_type": pair[1],
         "sees": probe.sees,
         **score_out_of_fold(targets, probabilities, splits, dataset.positive).columns(),
-        **{f"{name}_low": interval.low for name, interval in bounds.items()},
-        **{f"{name}_high": interval.high for name, interval in bounds.items()},
+        **bound_columns(bounds),
         "n_images": len(dataset.any),
         "n_groups": int(dataset.groups.max()) + 1,
         "dataset_fingerprint": dataset.fingerprint,

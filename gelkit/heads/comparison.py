@@ -21,7 +21,7 @@ from gelkit.heads.assessment import assess
 from gelkit.heads.calibration import calibration
 from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.datasets import Dataset, decisive, load_dataset
-from gelkit.heads.intervals import intervals
+from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.metrics import score_out_of_fold
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, write_results
@@ -90,7 +90,7 @@ def compare(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         _keep_test_set(catalog.only("test"), folder)
-        write_manifest(replace(training, images=dataset.any.images), folder / TRAINING_MANIFEST)
+        _keep_training_set(training, dataset, folder)
     trained = _train_missing(available, dataset, folder, workers, progress)
     if folder is None:
         heads = [saved for saved, _ in trained.values()]
@@ -108,6 +108,13 @@ def _keep_test_set(test: Catalog, out: Path) -> None:
         write_manifest(test, path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _keep_training_set(training: Catalog, dataset: Dataset, out: Path) -> None:
+    """Remember the images that are trained on, with the groups that were found among them."""
+    images = zip(dataset.any.images, dataset.groups.tolist(), strict=True)
+    grouped = tuple(replace(image, group=str(group)) for image, group in images)
+    write_manifest(replace(training, images=grouped), out / TRAINING_MANIFEST)
 
 
 def _train_missing(
@@ -228,8 +235,7 @@ def _scores(dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> dict[st
     calibrated = calibration(targets, predicted, dataset.groups, seed=dataset.settings.seed)
     return {
         **score_out_of_fold(targets, predicted, dataset.splits, dataset.positive).columns(),
-        **{f"{name}_low": interval.low for name, interval in bounds.items()},
-        **{f"{name}_high": interval.high for name, interval in bounds.items()},
+        **bound_columns(bounds),
         "calibration_slope": calibrated.slope,
         "calibration_intercept": calibrated.intercept,
         "ece": calibrated.ece,

@@ -15,6 +15,7 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import extract, load
 from gelkit.features.planning import MissingEmbeddingsError
+from gelkit.heads.assessment import ASSESSMENT_FILE, read_assessment
 from gelkit.heads.comparison import RESULTS_FILE, TEST_MANIFEST, TRAINING_MANIFEST
 from gelkit.heads.configurations import Configuration
 from gelkit.heads.datasets import dataset_fingerprint, in_common, warn_of_failures
@@ -25,7 +26,7 @@ from gelkit.heads.held_out import (
     find_faults,
     keep_findings,
 )
-from gelkit.heads.intervals import intervals
+from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, read_results, write_results
 from gelkit.heads.saved import SavedHead, head_path, read_record, write_record
@@ -75,7 +76,7 @@ def evaluate(
             f"without one in {test.name!r}. Sort them into class folders."
         )
     embeddings = _test_embeddings(heads, test, cache, progress)
-    reference = _reference(heads)
+    reference = _reference(heads, folder)
     its = embeddings[heads[reference].recipe.sha256]
     training = _training_embeddings(folder, heads[reference], cache)
     held_out = describe_held_out(its, training, heads[reference], progress)
@@ -161,9 +162,16 @@ def _probabilities(out: Path, saved: SavedHead, embeddings: Embeddings) -> npt.N
     return predict(load_head(head_path(out, saved.configuration)), embeddings.values)
 
 
-def _reference(heads: Sequence[SavedHead]) -> int:
+def _reference(heads: Sequence[SavedHead], out: Path) -> int:
     """Return the number of the head that cross-validation chose: it is fixed before the test."""
-    return max(range(len(heads)), key=lambda i: (heads[i].row["accuracy"], -i))
+    assessment = read_assessment(out)
+    ids = [saved.configuration.model_id for saved in heads]
+    if assessment is None or assessment.answer.winner not in ids:
+        raise GelkitError(
+            f"Expected {out / ASSESSMENT_FILE}, which names the best by cross-validation. "
+            "Received: none that fits the results. Make it again with: gelkit heads DATA"
+        )
+    return ids.index(assessment.answer.winner)
 
 
 def _training_embeddings(out: Path, head: SavedHead, cache: str | Path) -> Embeddings | None:
@@ -178,12 +186,15 @@ def _training_embeddings(out: Path, head: SavedHead, cache: str | Path) -> Embed
             options=head.options,
         )
     except (UsageError, MissingEmbeddingsError, OSError) as error:
-        logger.warning(
-            "the test set is not compared with the training images, which are not at hand: %s",
-            error,
-        )
-        return None
-    return its if its.sha256s == head.sha256s else None
+        reason = str(error)
+    else:
+        if its.sha256s == head.sha256s:
+            return its
+        reason = "some were moved or changed"
+    logger.warning(
+        "the test set is not compared with the training images, which are not at hand: %s", reason
+    )
+    return None
 
 
 def _updated(
@@ -228,8 +239,7 @@ def _test_scores(held_out: HeldOut, probabilities: npt.NDArray[np.float32]) -> d
     without = {} if scores.without is None else scores.without.columns()
     return {
         **scores.everything.columns("test_"),
-        **{f"test_{name}_low": interval.low for name, interval in bounds.items()},
-        **{f"test_{name}_high": interval.high for name, interval in bounds.items()},
+        **bound_columns(bounds, "test_"),
         **{f"test_{name}_without_overlap": without.get(name, float("nan")) for name in bounds},
     }
 

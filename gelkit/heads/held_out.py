@@ -50,7 +50,8 @@ def describe_held_out(
 ) -> HeldOut:
     """Group a test set's images, and find those that overlap with the training images.
 
-    :param training: None if they are not at hand; near-duplicates of them are then not found.
+    :param training: with the groups that were found in it; None if it is not at hand:
+        near-duplicates of its images are then not found.
     :param head: one of those that are tested, all of which know the same classes and images.
     :raises UsageError: images of one group have different labels.
     """
@@ -120,7 +121,7 @@ def _shift_sentences(
         return ["Whether the test set is like the training data is unknown: they are not at hand."]
     if not len(own):
         return []
-    groups = group_images(training, find_near_duplicates=head.settings.near_duplicates)
+    groups = group_images(training, find_near_duplicates=False)  # its catalog has them as groups
     seed = head.settings.seed
     samples = [
         (

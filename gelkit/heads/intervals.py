@@ -96,6 +96,12 @@ def intervals(
     }
 
 
+def bound_columns(bounds: Mapping[str, Interval], prefix: str = "") -> dict[str, float]:
+    """Return intervals as columns of a table, ``<metric>_low`` and ``<metric>_high``."""
+    lows = {f"{prefix}{name}_low": interval.low for name, interval in bounds.items()}
+    return lows | {f"{prefix}{name}_high": interval.high for name, interval in bounds.items()}
+
+
 def accuracy_interval(right: Flags, groups: Groups) -> Interval:
     """Return the interval of the mean share of right predictions: Wilson's at n_eff, with t.
 

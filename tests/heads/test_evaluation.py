@@ -16,6 +16,7 @@ import pytest
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.cache import Cache
 from gelkit.heads.architectures import HEADS
+from gelkit.heads.assessment import read_assessment
 from gelkit.heads.comparison import compare
 from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.evaluation import evaluate, find_test_set
@@ -297,3 +298,34 @@ def test_progress_is_reported_to_the_end(project: Project) -> None:
     assert [call for call in calls if call[0] == "score heads"] == [
         ("score heads", done, 2) for done in range(3)
     ]
+
+
+def test_the_reference_is_what_cross_validation_chose(project: Project) -> None:
+    """The test set would choose whom the others are compared with."""
+    results = project.evaluate()
+    assessment = read_assessment(project.out)
+    assert assessment is not None
+    winner = results[results["model_id"] == assessment.answer.winner].iloc[0]
+    assert winner["test_difference"] == 0
+    leads = results["test_accuracy"] - winner["test_accuracy"]
+    np.testing.assert_allclose(results["test_difference"], leads, atol=1e-6)
+    (project.out / "assessment.json").unlink()
+    with pytest.raises(GelkitError, match=r"names the best by cross-validation.*gelkit heads DATA"):
+        project.evaluate()
+
+
+def test_training_images_that_changed_are_not_compared_with_silently(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Copies of training images would go unnoticed, and nobody be told."""
+    project.evaluate()
+    assert "not at hand" not in caplog.text
+    manifest = project.out / "training.csv"
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join(lines[:-1]) + "\n")
+    project.evaluate()
+    assert "not at hand: some were moved or changed" in caplog.text
+    manifest.unlink()
+    caplog.clear()
+    project.evaluate()
+    assert "not at hand: " in caplog.text
