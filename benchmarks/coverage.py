@@ -72,9 +72,6 @@ TWIN_ERROR = 1e-5
 
 BATCH = 100
 """Data sets that share their splits, which know nothing of what is drawn."""
-ONE_IN = 4
-"""The data sets of which the winner is looked at, and those of power: one in so many."""
-STEP = BATCH * ONE_IN
 DETECTABLE = 10
 """Data sets whose detectable difference is asked for."""
 PILOTS = 200
@@ -431,7 +428,7 @@ def run_intervals(cell: Cell, datasets: int, seed: int) -> list[Finding]:
         odds = cross_validate(values, layout.targets, splits, world)
         probabilities = expit(np.stack([-odds[:, FIXED], odds[:, FIXED]], axis=-1))
         fixed += [intervals(layout.targets, its, splits, layout.groups) for its in probabilities]
-        winners += [find_winner(its, layout) for its in _losses(odds[::ONE_IN], layout)]
+        winners += [find_winner(its, layout) for its in _losses(odds, layout)]
     of_fixed = [
         covering(cell, metric, [its[metric] for its in fixed], truths[metric][FIXED], np.nan)
         for metric in METRICS
@@ -446,7 +443,7 @@ def run_equal(cell: Cell, datasets: int, seed: int) -> list[Finding]:
     for odds in _equal_batches(cell, datasets, seed):
         losses = _losses(odds, cell.layout)
         left_out += [_left_out(its, cell.layout) for its in losses]
-        winners += [find_winner(its, cell.layout) for its in losses[::ONE_IN]]
+        winners += [find_winner(its, cell.layout) for its in losses]
     truth = _truth_of_others(cell, datasets, seed)
     of_winners = _of_winners(cell, winners, np.full(CONFIGURATIONS, truth))
     return [_told_apart(cell, left_out, truth), *of_winners]
@@ -454,15 +451,16 @@ def run_equal(cell: Cell, datasets: int, seed: int) -> list[Finding]:
 
 def run_power(cell: Cell, datasets: int, seed: int) -> list[Finding]:
     """Count where any of the others, and where the leader, is left out; ask what would show."""
-    batches = [
-        _losses(odds, cell.layout) for odds in _equal_batches(cell, datasets // ONE_IN, seed)
-    ]
-    out = np.array([_left_out(its, cell.layout) for losses in batches for its in losses])
+    left_out: list[Flags] = []
+    for odds in _equal_batches(cell, datasets, seed):
+        losses = _losses(odds, cell.layout)
+        left_out += [_left_out(its, cell.layout) for its in losses]
+    out = np.array(left_out)
     others, leader = out[:, 1:], out[:, 0]
     return [
         _counted(cell, "others", others.any(axis=1), float(others.mean()), ANY_RATE),
         _counted(cell, "leader", leader, float(leader.mean()), FALSE_DIFFERENCES),
-        _detectable(cell, batches[0][:DETECTABLE]),
+        _detectable(cell, losses[:DETECTABLE]),
     ]
 
 
@@ -537,13 +535,14 @@ def find_winner(losses: Floats, layout: Layout) -> Winner:
     """
     scores = 1 - losses.mean(axis=(1, 2))
     chosen = int(scores.argmax())
+    right = losses[chosen] == 0
     corrected = corrected_score(losses, layout.targets, layout.groups)
     return Winner(
         chosen=chosen,
         raw=float(scores[chosen]),
-        corrected=corrected.score,
-        raw_interval=accuracy_interval(losses[chosen] == 0, layout.groups),
-        corrected_interval=corrected.interval,
+        corrected=corrected,
+        raw_interval=accuracy_interval(right, layout.groups),
+        corrected_interval=accuracy_interval(right, layout.groups, around=corrected),
     )
 
 
@@ -817,7 +816,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--datasets", type=int, default=2000, help="a cell, some times 400 [2000]")
+    parser.add_argument("--datasets", type=int, default=2000, help="a cell, in hundreds [2000]")
     parser.add_argument("--cells", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument("--seed", type=int, default=0, help="[0]")
     parser.add_argument("--workers", type=int, default=1, help="processes [1]")
@@ -830,7 +829,7 @@ def main() -> None:
     """Run the cells, print the tables."""
     options = parse_options()
     cells = [cell for cell in all_cells() if cell.part in options.cells]
-    datasets = max(1, options.datasets // STEP) * STEP
+    datasets = max(1, options.datasets // BATCH) * BATCH
     if options.quick:
         cells = [its for its in cells if its.layout.images == IMAGES[0] and its.part != "labels"]
         datasets = QUICK

@@ -127,7 +127,6 @@ def _answer(
         targets,
         dataset.groups,
         costs=[_cost(saved) for saved in heads],
-        intervals=[Interval(s.row["accuracy_low"], s.row["accuracy_high"]) for s in heads],
         seed=dataset.settings.seed,
     )
 

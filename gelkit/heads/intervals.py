@@ -102,16 +102,18 @@ def bound_columns(bounds: Mapping[str, Interval], prefix: str = "") -> dict[str,
     return lows | {f"{prefix}{name}_high": interval.high for name, interval in bounds.items()}
 
 
-def accuracy_interval(right: Flags, groups: Groups) -> Interval:
+def accuracy_interval(right: Flags, groups: Groups, around: float | None = None) -> Interval:
     """Return the interval of the mean share of right predictions: Wilson's at n_eff, with t.
 
     :param right: whether each prediction is right, (repeats x images).
     :param groups: (images,), numbered from 0 without gaps.
+    :param around: another estimate of that share, as sure as this one; None: the share itself.
     """
     num_groups = int(groups.max()) + 1
     if num_groups == 1:
         return _EVERYTHING
-    return _wilson(float(right.mean()), effective_images(right, groups), _quantile(num_groups))
+    share = float(right.mean()) if around is None else around
+    return _wilson(share, effective_images(right, groups), _quantile(num_groups))
 
 
 def effective_images(right: Flags, groups: Groups) -> float:

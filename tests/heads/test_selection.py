@@ -16,6 +16,13 @@ Integers = npt.NDArray[np.int64]
 
 AGAIN = settings(deadline=None, max_examples=25)
 
+COSTS = (
+    Cost(giga_operations=15.5, head_parameters=8194, model_id=5),
+    Cost(giga_operations=0.2, head_parameters=2562, model_id=9),
+    Cost(giga_operations=0.2, head_parameters=787_970, model_id=11),
+    Cost(giga_operations=1.8, head_parameters=1026, model_id=1),
+)
+
 
 def _by_chance(configurations: int, repeats: int, images: int, seed: int) -> Losses:
     """Draw losses of configurations that are all right in 7 of 10 images, whatever they are."""
@@ -41,7 +48,7 @@ def test_the_corrected_score_is_free_of_the_winners_luck() -> None:
     for seed in range(60):
         losses = _by_chance(24, 1, 60, seed)
         raw.append(1 - losses.mean(axis=(1, 2)).min())
-        corrected.append(corrected_score(losses, *_alternating(60), replicates=200).score)
+        corrected.append(corrected_score(losses, *_alternating(60), replicates=200))
     assert np.mean(raw) > 0.78
     assert np.mean(corrected) == pytest.approx(0.7, abs=0.02)
 
@@ -51,16 +58,15 @@ def test_the_corrected_score_of_a_clear_winner_is_its_own() -> None:
     losses = _by_chance(4, 2, 100, seed=0)
     losses[2] *= 0
     losses[2, :, ::10] = 1
-    assert corrected_score(losses, *_alternating(100)).score == pytest.approx(0.9, abs=0.005)
+    assert corrected_score(losses, *_alternating(100)) == pytest.approx(0.9, abs=0.005)
 
 
 def test_the_interval_holds_the_truth() -> None:
-    """The interval around the corrected score would be too short for what is known."""
+    """The answer's interval would be too short for what is known."""
     held = 0
     for seed in range(40):
-        interval = corrected_score(
-            _by_chance(3, 1, 50, seed), *_alternating(50), replicates=200
-        ).interval
+        losses = _by_chance(4, 1, 50, seed)
+        interval = choose_best(losses, *_alternating(50), costs=COSTS).interval
         held += interval.low <= 0.7 <= interval.high
     assert held >= 35  # P(fewer | 95%) < 2%
 
@@ -76,7 +82,7 @@ def test_the_order_of_the_rows_does_not_matter(
     random.shuffle(order)
     one = corrected_score(losses, targets, groups, replicates=100)
     other = corrected_score(losses[order], targets, groups, replicates=100)
-    assert other.score == pytest.approx(one.score)
+    assert other == pytest.approx(one)
 
 
 @AGAIN
@@ -86,9 +92,19 @@ def test_a_corrected_score_is_no_better_than_the_best(
 ) -> None:
     """The correction would flatter."""
     losses, targets, groups = compared
-    found = corrected_score(losses, targets, groups, replicates=500)
-    assert found.score <= 1 - losses.mean(axis=(1, 2)).min() + 0.03
-    assert 0 <= found.interval.low <= found.score <= found.interval.high <= 1
+    corrected = corrected_score(losses, targets, groups, replicates=500)
+    assert 0 <= corrected <= 1 - losses.mean(axis=(1, 2)).min() + 0.03
+
+
+@AGAIN
+@given(_compared())
+def test_the_interval_holds_both_scores(compared: tuple[Losses, Integers, Integers]) -> None:
+    """The summary would show an interval beside a score that it leaves out."""
+    losses, targets, groups = compared
+    answer = choose_best(losses[:4], targets, groups, costs=COSTS[: len(losses)])
+    low, high = answer.interval.low, answer.interval.high
+    assert 0 <= low <= answer.corrected_score <= high <= 1
+    assert low <= answer.raw_score <= high
 
 
 def test_groups_are_scored_only_where_all_their_images_are_left_out() -> None:
@@ -98,17 +114,9 @@ def test_groups_are_scored_only_where_all_their_images_are_left_out() -> None:
     for seed in range(40):
         losses = _by_chance(24, 1, 40, seed).repeat(3, axis=2)
         raw.append(1 - losses.mean(axis=(1, 2)).min())
-        corrected.append(corrected_score(losses, groups % 2, groups, replicates=200).score)
+        corrected.append(corrected_score(losses, groups % 2, groups, replicates=200))
     assert np.mean(raw) > 0.8
     assert np.mean(corrected) == pytest.approx(0.7, abs=0.03)
-
-
-COSTS = (
-    Cost(giga_operations=15.5, head_parameters=8194, model_id=5),
-    Cost(giga_operations=0.2, head_parameters=2562, model_id=9),
-    Cost(giga_operations=0.2, head_parameters=787_970, model_id=11),
-    Cost(giga_operations=1.8, head_parameters=1026, model_id=1),
-)
 
 
 def _answer(accuracies: list[float], images: int = 200) -> Answer:
@@ -121,7 +129,6 @@ def _answer(accuracies: list[float], images: int = 200) -> Answer:
         losses,
         *_alternating(images),
         costs=COSTS[: len(accuracies)],
-        intervals=[Interval(accuracy - 0.05, accuracy + 0.05) for accuracy in accuracies],
     )
 
 
@@ -131,8 +138,7 @@ def test_the_answer_names_the_best_and_what_is_known_of_it() -> None:
     assert (answer.winner, answer.tied, answer.cheapest) == (5, (5,), 5)
     assert answer.raw_score == pytest.approx(0.95)
     assert answer.corrected_score == pytest.approx(0.95, abs=0.01)
-    assert answer.interval.low <= 0.9
-    assert answer.interval.high >= 1 - 1e-9
+    assert (answer.interval.low, answer.interval.high) == pytest.approx((0.91, 0.97), abs=0.015)
     assert answer.num_groups == 200
     assert answer.detectable_difference is not None
     assert 0.05 < answer.detectable_difference < 0.3
@@ -159,8 +165,7 @@ def test_of_equal_scores_the_first_wins() -> None:
     """The emulated TPU's twin would be named in place of the CPU's."""
     losses = np.zeros((2, 1, 20))
     losses[:, 0, :3] = 1
-    intervals = [Interval(0.6, 0.9)] * 2
-    answer = choose_best(losses, *_alternating(20), costs=COSTS[:2], intervals=intervals)
+    answer = choose_best(losses, *_alternating(20), costs=COSTS[:2])
     assert (answer.winner, answer.tied, answer.detectable_difference) == (5, (5, 9), None)
 
 
