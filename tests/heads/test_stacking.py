@@ -229,7 +229,7 @@ def _trained_on_two(head: Callable[[int, int], keras.Model]) -> list[tuple[Any, 
     """Take a step with two opposite images; return each fit's first kernel and last start."""
     task = replace(_task(Case(head, keras.optimizers.SGD, width=400)), num_classes=2)
     task = replace(task, values=np.repeat(np.array([[1], [-1]], np.float32), 400, axis=1))
-    fits = [Fit(np.arange(2), np.arange(0), n, 1.0, 1, kept=True) for n in range(20)]
+    fits = [Fit(np.arange(2), np.arange(0), n, 1.0, 1, kept=True) for n in range(60)]
     plan = make_plan("a head", "an optimizer", 400, 2, 1.0)
     assert plan is not None
     starts = [initial_weights(plan, fit.seed)[-1][0] for fit in fits]
