@@ -289,13 +289,14 @@ def report(
         ratios = [getattr(its["keras"], column) / getattr(its["gelkit"], column) for its in rounds]
         lines.append(f"plain Keras took {median(ratios):.2f} times gelkit's {column}")
     floor, gelkit, cores = median(floors), middle["gelkit"], os.cpu_count() or 1
-    trained = gelkit["work"] - median(starts)
+    on_all = floor / cores
+    shares = f"{on_all / gelkit['work']:.0%} of its work"
+    trained = f"{on_all / (gelkit['work'] - median(starts)):.0%} without its processes' start"
     return "\n".join(
         [
             *lines,
             f"floor {floor:.1f} CPU seconds, {floor / gelkit['cpu']:.0%} of gelkit's",
-            f"on all cores {floor / cores:.1f} s, {floor / cores / gelkit['work']:.0%} of its work, "
-            f"{floor / cores / trained:.0%} without its processes' start",
+            f"on all cores {on_all:.1f} s, {shares}, {trained}",
             f"goal on two cores: {GOALS[work.name]} times faster than plain Keras, in seconds",
         ]
     )
