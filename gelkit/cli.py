@@ -19,7 +19,14 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.extraction import Workforce, carry_out, plan_views
 from gelkit.features.planning import choose_weights, identify
 from gelkit.features.verification import verify
-from gelkit.options import backbones_option, recipe_options, training_options
+from gelkit.options import (
+    allow_outside_option,
+    backbones_option,
+    limits_options,
+    recipe_options,
+    training_options,
+    view_options,
+)
 from gelkit.progress import Progress
 from gelkit.report.summary import (
     costs,
@@ -126,6 +133,72 @@ def samples(out: Path, count: int, seed: int, by_kind: bool) -> None:
 
 @main.command()
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@view_options
+@limits_options
+@allow_outside_option
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw every image, and beside it what the backbone sees, into this PNG.",
+)
+@click.option(
+    "--csv",
+    "table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a table with a row for each image.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: the cores]")
+@click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
+def images(
+    data: tuple[Path, ...],
+    allow_outside: bool,
+    sheet: Path | None,
+    table: Path | None,
+    workers: int | None,
+    strict: bool,
+    **viewing: Any,
+) -> None:
+    """Show what is in DATA and how it is read, before anything is computed of it.
+
+    Kinds of files, what was done to read them (orientation, inversion, pages, transparency), what a
+    person should know of (saturation, strong shrinking), and what cannot be read, with the reason.
+
+    \b
+    Examples:
+      gelkit images my_gels
+      gelkit images my_gels --sheet sheet.png --csv images.csv
+    """
+    from gelkit.features.surveys import survey
+    from gelkit.images.formats import Limits
+    from gelkit.report.listing import describe_survey, survey_table
+    from gelkit.report.sheet import draw_sheets
+    from gelkit.tables import write_frame
+
+    catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
+    _echo_if_any(skipped(catalog))
+    limits = Limits(**{name: viewing.pop(name) for name in Limits.__dataclass_fields__})
+    with _bars() as progress:
+        found = survey(
+            catalog,
+            gelkit.RecipeOptions(**viewing),
+            limits=limits,
+            with_pictures=sheet is not None,
+            workers=workers,
+            progress=progress,
+        )
+    click.echo(describe_survey(catalog, found))
+    if table is not None:
+        write_frame(survey_table(found), table)
+        click.echo(f"Table: {table}")
+    if sheet is not None:
+        click.echo(f"Sheet: {', '.join(str(path) for path in draw_sheets(found.images, sheet))}")
+    _echo_if_any(failed(found.failures), err=True)
+    if strict and found.failures:
+        raise _IMAGES_FAILED
+
+
+@main.command()
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @backbones_option
 @click.option(
     "--hardware",
@@ -152,6 +225,7 @@ def samples(out: Path, count: int, seed: int, by_kind: bool) -> None:
     type=click.IntRange(1, 512),
     help="Views embedded at once.  [default: by hardware]",
 )
+@limits_options
 @click.option("--verify", is_flag=True, help="Read every image, even those that seem unchanged.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
 def features(
@@ -180,11 +254,13 @@ def features(
     """
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.hardware import require_hardware
+    from gelkit.images.formats import Limits
 
+    limits = Limits(**{name: recipe.pop(name) for name in Limits.__dataclass_fields__})
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
     _echo_if_any(skipped(catalog))
     with _bars() as progress:
-        identified = identify(catalog, cache, verify=verify, progress=progress)
+        identified = identify(catalog, cache, limits=limits, verify=verify, progress=progress)
     pairs = list(dict.fromkeys((b, h) for h in hardware for b in backbones or tuple(BACKBONES)))
     options = choose_weights(identified, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
     plans = [
@@ -203,7 +279,7 @@ def features(
     for planned in plans:
         if planned.tasks:
             require_hardware(planned.recipe.hardware, planned.recipe.kernel)
-    workforce = Workforce(workers, batch_size)
+    workforce = Workforce(workers, batch_size, limits)
     failures: dict[tuple[str, str], Failure] = {}
     for planned in plans:
         with _bars() as progress:
@@ -211,9 +287,9 @@ def features(
         failures |= {(failure.name, failure.sha256): failure for failure in its}
         click.echo(done(planned, its))
     _echo_if_any(failed(list(failures.values())), err=True)
-    if len(failures) == len(catalog):
+    if len(failures) == len(catalog) + len(catalog.unreadable):
         raise GelkitError(
-            f"Expected at least one image that can be read. Received: {len(catalog)} that failed."
+            f"Expected at least one image that can be read. Received: {len(failures)} that failed."
         )
     if strict and failures:
         raise _IMAGES_FAILED
@@ -310,9 +386,7 @@ def heads(
     type=click.Path(path_type=Path),
     help="Folder of the caches of all recipes.",
 )
-@click.option(
-    "--allow-outside", is_flag=True, help="Let a manifest name images outside its folder."
-)
+@allow_outside_option
 @click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
 def evaluate(
     test: Path | None, out: Path | None, cache: Path, allow_outside: bool, strict: bool

@@ -19,12 +19,15 @@ backbones_option = click.option(
     "--backbone", "backbones", multiple=True, help="One or more; default: all."
 )
 
+allow_outside_option = click.option(
+    "--allow-outside", is_flag=True, help="Let a manifest name images outside its own folder."
+)
+
 
 def recipe_options(command: Command) -> Command:
     """Add the options that name a recipe: the same for all commands that use a cache."""
     from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
     from gelkit.images.augmentations import AUGMENTATIONS, DEFAULT_AUGMENTATIONS
-    from gelkit.images.views import GEOMETRIES, WINDOWS
 
     return _with(
         command,
@@ -50,20 +53,7 @@ def recipe_options(command: Command) -> Command:
             type=click.Path(path_type=Path, file_okay=False),
             help="Folder of downloaded weights files; nothing is downloaded then.",
         ),
-        click.option(
-            "--geometry",
-            default="stretch",
-            show_default=True,
-            type=click.Choice(tuple(GEOMETRIES)),
-            help="How an image becomes a square.",
-        ),
-        click.option(
-            "--window",
-            default="percentile",
-            show_default=True,
-            type=click.Choice(tuple(WINDOWS)),
-            help="Which intensities are shown, for images of more than 8 bits.",
-        ),
+        view_options,
         click.option(
             "--augment",
             "augmentations",
@@ -90,10 +80,76 @@ def recipe_options(command: Command) -> Command:
         click.option(
             "--emulate-tpu", is_flag=True, help="Run tpu on XLA's CPU client, and say so."
         ),
+        allow_outside_option,
+    )
+
+
+def view_options(command: Command) -> Command:
+    """Add the options that decide how files are read and what a backbone is shown of them."""
+    from gelkit.images.formats import POLARITIES
+    from gelkit.images.views import GEOMETRIES, WINDOWS
+
+    return _with(
+        command,
         click.option(
-            "--allow-outside",
+            "--geometry",
+            default="stretch",
+            show_default=True,
+            type=click.Choice(tuple(GEOMETRIES)),
+            help="How an image becomes a square.",
+        ),
+        click.option(
+            "--window",
+            default="percentile",
+            show_default=True,
+            type=click.Choice(tuple(WINDOWS)),
+            help="Which intensities are shown, for images of more than 8 bits.",
+        ),
+        click.option(
+            "--polarity",
+            default="keep",
+            show_default=True,
+            type=click.Choice(tuple(POLARITIES)),
+            help="Invert images that are known to have the other background.",
+        ),
+        click.option(
+            "--guess-polarity",
             is_flag=True,
-            help="Let a manifest name images outside its own folder.",
+            help="Guess the background of images whose file does not tell it; may be wrong.",
+        ),
+        click.option(
+            "--page", type=click.IntRange(1), help="Which page of files that have several."
+        ),
+        click.option(
+            "--channel", type=click.IntRange(1), help="Which channel of files that have several."
+        ),
+    )
+
+
+def limits_options(command: Command) -> Command:
+    """Add the options of :class:`gelkit.images.formats.Limits`."""
+    from gelkit.images.formats import Limits
+
+    default = Limits()
+    return _with(
+        command,
+        *(
+            click.option(
+                option,
+                name,
+                default=getattr(default, name),
+                show_default=True,
+                type=click.FloatRange(0, min_open=True) if name == "seconds" else click.IntRange(1),
+                help=f"An image that {meaning} fails; the others are done.",
+            )
+            for option, name, meaning in (
+                ("--max-pixels", "pixels", "has more pixels"),
+                ("--max-bytes", "bytes", "has more bytes"),
+                ("--max-pages", "pages", "has more pages"),
+                ("--max-path", "path", "has a longer path, in bytes,"),
+                ("--decode-seconds", "seconds", "takes longer to decode"),
+                ("--decode-memory", "memory", "takes more bytes of memory to decode"),
+            )
         ),
     )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -26,11 +25,13 @@ from gelkit.features.shards import (
     to_strings,
 )
 from gelkit.files import make_folder, remove, rename, write_atomically
+from gelkit.tables import parse_table, table_bytes
 
 COMPACTED_BYTES = 2**29
 """Shards are merged into one of at most about this size, held in memory while it is made."""
 
-_FAILURES_FILE = "failures.json"
+_FAILURES_FILE = "failures.csv"
+_FAILURE_COLUMNS = ("path", "sha256", "error", "retry", "decoder")
 _LEFTOVER_SECS = 24 * 3600
 _VANISHED_RETRIES = 20
 _VANISHED_WAIT_SECS = 0.05
@@ -132,26 +133,41 @@ class Cache:
             ) from error
 
     def failures(self) -> dict[str, Failure]:
-        """Return what failed, by SHA-256. A damaged list is an empty one: it is a record only.
+        """Return the images that failed, by SHA-256.
+
+        :raises CacheError: the disk refused to give the list.
+        """
+        return {failure.sha256: failure for failure in self.list_failures() if failure.sha256}
+
+    def list_failures(self) -> list[Failure]:
+        """Return all that failed. A damaged list is an empty one: it is a record only.
 
         :raises CacheError: the disk refused to give the list.
         """
         try:
-            rows = json.loads(read_bytes(self.folder / _FAILURES_FILE))
-            return {row["sha256"]: Failure(**row) for row in rows}
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return {}
+            columns, rows = parse_table(read_bytes(self.folder / _FAILURES_FILE))
+        except (FileNotFoundError, ValueError):
+            return []
+        if columns != list(_FAILURE_COLUMNS):
+            return []
+        return [
+            Failure(name, sha256, error, retry == str(True), decoder)
+            for name, sha256, error, retry, decoder in rows
+        ]
 
     def record_failures(self, failures: Iterable[Failure], resolved: Iterable[str] = ()) -> None:
-        """Keep failures beside the shards; forget those of ``resolved`` SHA-256s."""
-        known = self.failures()
-        updated = known | {failure.sha256: failure for failure in failures if failure.sha256}
+        """Keep failures beside the shards; forget those of ``resolved`` SHA-256s.
+
+        Of files that were never read, and have no SHA-256, only those given now are kept.
+        """
+        listed = self.list_failures()
+        updated = self.failures() | {its.sha256: its for its in failures if its.sha256}
         for sha256 in resolved:
             updated.pop(sha256, None)
-        if updated == known:
-            return
-        rows = [asdict(failure) for failure in updated.values()]
-        self._write(_FAILURES_FILE, json.dumps(rows, indent=1).encode())
+        unread = {its.name: its for its in failures if not its.sha256}
+        kept = [*updated.values(), *unread.values()]
+        if kept != listed:
+            self._write(_FAILURES_FILE, table_bytes(_FAILURE_COLUMNS, map(astuple, kept)))
 
     def _shards(self) -> list[Path]:
         """List the shards, the earliest first: of doubled rows the earliest counts.

@@ -31,13 +31,11 @@ from gelkit.features.workers import (
     MAX_DECODING_THREADS,
     Batch,
     Clocks,
+    Inspection,
     Setup,
     Task,
 )
 from gelkit.processes import import_path
-
-DECODE_SECS = 60.0
-"""After so long with one image its worker is killed, and the image recorded as failed."""
 
 _PROGRAM = "from gelkit.features.workers import main; main()"
 _ATTEMPTS = 2
@@ -66,15 +64,16 @@ def choose_workers(hardware: str, parameters: int, given: int | None = None) -> 
     return max(1, min(int(cpu_count()), fitting))
 
 
-def embed_in_workers(
-    tasks: Sequence[Task], setup: Setup, workers: int, *, decode_secs: float = DECODE_SECS
+def run_workers(
+    tasks: Sequence[Task],
+    setup: Setup | Inspection,
+    workers: int,
 ) -> Generator[Batch, None, None]:
-    """Embed images in worker processes; yield batches as they are done, in no certain order.
+    """Embed or inspect images in worker processes; yield batches in no certain order.
 
-    :param decode_secs: how long one image may take to read, decode and render.
     :raises GelkitError: what a worker refuses (weights, device), or workers that keep dying.
     """
-    engine = _Engine(tasks, setup, decode_secs)
+    engine = _Engine(tasks, setup)
     try:
         yield from engine.run(workers)
     finally:
@@ -111,10 +110,10 @@ class _Worker:
 class _Engine:
     """The images that wait, the workers, and what each of them holds."""
 
-    def __init__(self, tasks: Sequence[Task], setup: Setup, decode_secs: float) -> None:
+    def __init__(self, tasks: Sequence[Task], setup: Setup | Inspection) -> None:
         self._tasks = tasks
         self._setup = setup
-        self._decode_secs = decode_secs
+        self._decode_secs = setup.rendering.limits.seconds
         views = max((len(task.views) for task in tasks), default=1)
         self._images_a_batch = max(1, setup.batch_size // views)
         self._fresh = iter(range(len(tasks)))
@@ -238,12 +237,12 @@ class _Engine:
             self._tasks[number].name,
             self._tasks[number].sha256,
             f"expected an image that is read and decoded within {self._decode_secs:g} s. Received: "
-            "one that took longer",
+            "one that took longer. Make it smaller, or raise --decode-seconds.",
             retry=True,
         )
 
 
-def _start_worker(setup: Setup) -> _Worker:
+def _start_worker(setup: Setup | Inspection) -> _Worker:
     try:
         return _started_worker(setup)
     except OSError as error:
@@ -253,7 +252,7 @@ def _start_worker(setup: Setup) -> _Worker:
         ) from error
 
 
-def _started_worker(setup: Setup) -> _Worker:
+def _started_worker(setup: Setup | Inspection) -> _Worker:
     mine, its = Pipe()
     with _shared_file() as shared:
         memory = mmap(shared.fileno(), Clocks.SIZE)
@@ -280,7 +279,7 @@ def _shared_file() -> Iterator[IO[bytes]]:
         yield file
 
 
-def _environment(setup: Setup) -> dict[str, str]:
+def _environment(setup: Setup | Inspection) -> dict[str, str]:
     """Return a worker's environment: importing what this process would, one thread on the CPU."""
     environment = os.environ | {"PYTHONPATH": import_path()}
     if setup.hardware == "cpu":

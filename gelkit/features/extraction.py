@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,9 @@ from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.engines import (
-    DECODE_SECS,
     choose_workers,
     decoding_threads,
-    embed_in_workers,
+    run_workers,
 )
 from gelkit.features.hardware import require_hardware
 from gelkit.features.planning import (
@@ -36,6 +35,7 @@ from gelkit.features.shards import CacheError, Rows, concatenate, to_strings
 from gelkit.features.weights import find_weights
 from gelkit.features.workers import Rendering, Setup
 from gelkit.images.catalog import Catalog
+from gelkit.images.formats import Limits
 from gelkit.progress import Progress, silent
 
 _RECORDS = (
@@ -62,13 +62,12 @@ _BATCH_SIZES = {"cpu": 8, "tpu": 64, "tpu-emulated": 16, "cuda": 64}
 class Workforce:
     """How much of the machine stage one uses; None lets it choose. Embeddings do not depend on it.
 
-    The fields are processes, views that one embeds at once, and the seconds that one image may
-    take to decode.
+    The fields are processes, views that one embeds at once, and what one image may ask for.
     """
 
     workers: int | None = None
     batch_size: int | None = None
-    decode_secs: float = DECODE_SECS
+    limits: Limits = field(default_factory=Limits)
 
 
 def extract(
@@ -95,7 +94,8 @@ def extract(
     :raises DeviceError: the hardware is not there.
     :raises CacheError: the cache is damaged, of another recipe, or cannot be written.
     """
-    identified = identify(catalog, cache, progress=progress)
+    limits = workforce.limits if workforce is not None else None
+    identified = identify(catalog, cache, limits=limits, progress=progress)
     plans = plan_views(
         identified, backbone=backbone, hardware=hardware, cache=cache, options=options, views=views
     )
@@ -147,6 +147,7 @@ def carry_out(
     :returns: the images that have no embedding, those known before included.
     """
     if not planned.tasks:
+        planned.cache.record_failures(planned.failures)
         planned.cache.compact()
         return planned.failures
     new = _compute(planned, options or RecipeOptions(), workforce or Workforce(), progress)
@@ -206,7 +207,11 @@ def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup
         kernel=recipe.kernel,
         precision=recipe.precision,
         rendering=Rendering(
-            recipe.geometry, recipe.window, tuple(filter(None, recipe.augmentations.split(",")))
+            recipe.geometry,
+            recipe.window,
+            tuple(filter(None, recipe.augmentations.split(","))),
+            recipe.decoding,
+            workforce.limits,
         ),
         batch_size=workforce.batch_size or _BATCH_SIZES[recipe.hardware],
         decoding_threads=decoding_threads(recipe.hardware),
@@ -226,7 +231,7 @@ def _compute(
     embedded: set[str] = set()
     done = 0
     progress(what, done, planned.num_views)
-    batches = embed_in_workers(tasks, setup, workers, decode_secs=workforce.decode_secs)
+    batches = run_workers(tasks, setup, workers)
     try:
         with closing(batches), _publishing(planned.cache) as unpublished:
             for batch in batches:
@@ -238,7 +243,7 @@ def _compute(
                     embedded.update(to_strings(batch.rows.columns["sha256"]))
                 progress(what, done, planned.num_views)
     finally:
-        planned.cache.record_failures(failures, resolved=embedded)
+        planned.cache.record_failures([*planned.failures, *failures], resolved=embedded)
     planned.cache.compact()
     return failures
 

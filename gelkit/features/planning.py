@@ -17,6 +17,8 @@ from gelkit.features.weights import WeightsError, find_weights
 from gelkit.features.workers import Task, decoder_version
 from gelkit.images.catalog import Catalog
 from gelkit.images.fingerprints import Fingerprints
+from gelkit.images.formats import Limits
+from gelkit.images.reading import why_unread
 from gelkit.progress import Progress, reported, silent
 
 logger = logging.getLogger(__name__)
@@ -89,26 +91,28 @@ def identify(
     catalog: Catalog | Identified,
     cache: str | Path = "features",
     *,
+    limits: Limits | None = None,
     verify: bool = False,
     progress: Progress = silent,
 ) -> Identified:
     """Tell a catalog's images by the SHA-256 of their bytes; of known files without reading them.
 
+    :param limits: of which that of bytes counts, for files that are not known yet.
     :param verify: read every file, even those whose size, time and inode are as remembered.
     """
     if isinstance(catalog, Identified):
         return catalog
     fingerprints = Fingerprints(Path(cache) / _FINGERPRINTS_FILE, trust=not verify)
+    most = (limits or Limits()).bytes
     sha256s: list[str | None] = []
-    unreadable = []
+    unreadable = [Failure(its.name, "", its.reason, retry=True) for its in catalog.unreadable]
     try:
         for image in reported(catalog.images, "identify images", len(catalog), progress):
             try:
-                sha256s.append(fingerprints.sha256(image.path))
+                sha256s.append(fingerprints.sha256(image.path, most))
             except OSError as error:
                 sha256s.append(None)
-                reason = f"cannot be read: {error.strerror}"
-                unreadable.append(Failure(image.name, "", reason, retry=True))
+                unreadable.append(Failure(image.name, "", why_unread(error), retry=True))
     finally:
         fingerprints.save()
     return Identified(catalog, tuple(sha256s), tuple(unreadable))
@@ -195,7 +199,7 @@ def features_command(
     words += [f"{option} {value}" for option, values in given.items() for value in values]
     default = RecipeOptions()
     words += [
-        f"--{field.name.replace('_', '-')} {quote(str(getattr(options, field.name)))}"
+        _option(field.name, getattr(options, field.name))
         for field in fields(options)
         if field.name not in ("emulate_tpu", "augmentations")
         and getattr(options, field.name) != getattr(default, field.name)
@@ -205,6 +209,11 @@ def features_command(
     words += ["--emulate-tpu"] if options.emulate_tpu and "tpu" in given["--hardware"] else []
     words += [f"--cache {quote(str(cache))}"] if str(cache) != "features" else []
     return " ".join(words)
+
+
+def _option(name: str, value: object) -> str:
+    option = f"--{name.replace('_', '-')}"
+    return option if value is True else f"{option} {quote(str(value))}"
 
 
 def _is_cached(

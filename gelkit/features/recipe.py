@@ -12,7 +12,7 @@ from gelkit.errors import UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.weights import WeightsIdentity, identify_weights
 from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
-from gelkit.images.formats import DECODE_VERSION
+from gelkit.images.formats import DECODE_VERSION, DecodeOptions
 from gelkit.images.views import VIEW_SIZE, VIEW_VERSION, require_view_options
 
 HARDWARE = ("cpu", "tpu", "cuda")
@@ -64,6 +64,14 @@ class RecipeOptions:
     """A name of :data:`gelkit.images.views.GEOMETRIES`."""
     window: str = "percentile"
     """A name of :data:`gelkit.images.views.WINDOWS`."""
+    polarity: str = "keep"
+    """A name of :data:`gelkit.images.formats.POLARITIES`."""
+    guess_polarity: bool = False
+    """Guess the background of images whose file does not tell it."""
+    page: int | None = None
+    """From 1: of files with several pages or frames; None: the one that is clearly the picture."""
+    channel: int | None = None
+    """From 1: of files with several channels."""
     augmentations: tuple[str, ...] = DEFAULT_AUGMENTATIONS
     """Names of :data:`gelkit.images.augmentations.AUGMENTATIONS`, for views other than view 0."""
     precision: str = "float32"
@@ -72,6 +80,14 @@ class RecipeOptions:
     """A name of :data:`CPU_KERNELS`: what computes on ``cpu``."""
     emulate_tpu: bool = False
     """Run ``tpu`` on XLA's CPU client."""
+
+    @property
+    def decoding(self) -> DecodeOptions:
+        """What concerns the reading of image files.
+
+        :raises UsageError: an unknown polarity, or a page or channel below 1.
+        """
+        return DecodeOptions(self.polarity, self.guess_polarity, self.page, self.channel)
 
 
 @dataclass(frozen=True)
@@ -95,11 +111,19 @@ class Recipe:
     augmentations: str
     """Of augmented views, names joined by commas; empty for view 0, whose cache is another."""
     polarity: str
+    guess_polarity: bool
+    page: int | None
+    channel: int | None
     decode_version: int
     precision: str
     kernel: str
     hardware: str
     """``cpu``, ``tpu``, ``tpu-emulated`` or ``cuda``."""
+
+    @property
+    def decoding(self) -> DecodeOptions:
+        """What concerns the reading of image files."""
+        return DecodeOptions(self.polarity, self.guess_polarity, self.page, self.channel)
 
     @property
     def sha256(self) -> str:
@@ -196,7 +220,7 @@ def _recipe(
         geometry=options.geometry,
         window=options.window,
         augmentations="",
-        polarity="keep",
+        **asdict(options.decoding),
         decode_version=DECODE_VERSION,
         precision=options.precision,
         kernel=options.kernel if hardware == "cpu" else _KERNEL_ELSEWHERE.get(hardware, "torch"),

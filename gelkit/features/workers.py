@@ -6,6 +6,8 @@ caller's program is not imported a second time, and needs no guard.
 
 from __future__ import annotations
 
+import os
+import resource
 import signal
 import struct
 import sys
@@ -15,13 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +35,24 @@ from gelkit.features.devices import Device, DeviceError
 from gelkit.features.hardware import open_device
 from gelkit.features.shards import Rows, make_rows
 from gelkit.features.weights import load_weights
-from gelkit.images.formats import FLAGS, DecodeRecord, ImageError, decode
+from gelkit.images.formats import (
+    FLAGS,
+    DecodedImage,
+    DecodeOptions,
+    DecodeRecord,
+    ImageError,
+    LimitError,
+    Limits,
+    decode,
+)
+from gelkit.images.inspection import Inspected, draw_pictures
 from gelkit.images.likeness import intensity_statistics, perceptual_hash
+from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.views import View, render, render_views
 
 MAX_DECODING_THREADS = 32
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
+_DECODERS = ("pillow", "tifffile", "imagecodecs", "biorad1sc_reader")
 AHEAD = 3
 """Batches that a worker may hold: one being embedded, and those decoded meanwhile."""
 
@@ -50,6 +64,7 @@ class Task:
     path: Path
     name: str
     sha256: str
+    """Empty if it is not known: the bytes are then not compared with it."""
     views: tuple[int, ...] = (0,)
 
 
@@ -60,6 +75,12 @@ class Rendering:
     geometry: str = "stretch"
     window: str = "percentile"
     augmentations: tuple[str, ...] = ()
+    decoding: DecodeOptions = field(default_factory=DecodeOptions)
+    limits: Limits = field(default_factory=Limits)
+
+
+Step: TypeAlias = "Callable[[Sequence[Any]], Batch]"
+"""What a worker does with a batch of prepared images."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +102,46 @@ class Setup:
     provenance: Mapping[str, Any]
     """What the caller wants kept of where rows come from."""
 
+    def open(self) -> Step:
+        """Open the device and put the backbone on it; return what embeds images."""
+        device, provenance = open_backbone(self)
+
+        def step(prepared: Sequence[Prepared | Failure]) -> Batch:
+            return embed(prepared, device, self.batch_size, provenance)
+
+        return step
+
+    def prepare(self, task: Task) -> Prepared | Failure:
+        """Read and decode an image, and render its views."""
+        return prepare(task, self.rendering)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The setup of workers that look at images and embed nothing."""
+
+    rendering: Rendering
+    with_pictures: bool
+    batch_size: int = 4
+    hardware: str = "cpu"
+    decoding_threads: int = 0
+
+    def open(self) -> Step:
+        """Return what passes on what was found."""
+        return _passed_on
+
+    def prepare(self, task: Task) -> Inspected | Failure:
+        """Read and decode an image, and draw the pictures that are wanted."""
+        return inspect(task, self.rendering, self.with_pictures)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """What a worker sends back: rows (None if all failed), and the images that failed."""
+    """What a worker sends back: rows (None if all failed) or what it saw, and what failed."""
 
     rows: Rows | None
     failures: list[Failure]
+    inspected: list[Inspected] = field(default_factory=list)
 
 
 class Clocks:
@@ -131,7 +185,9 @@ class Clocks:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """An image that is ready to be embedded."""
+
     task: Task
     views: list[View]
     perceptual_hash: int
@@ -141,19 +197,16 @@ class _Prepared:
     secs: float
 
 
-def prepare(task: Task, rendering: Rendering) -> _Prepared | Failure:
-    """Read and decode an image, and render its views; what cannot be done is a failure."""
+def prepare(task: Task, rendering: Rendering) -> Prepared | Failure:
+    """Read and decode an image, and render its views; what cannot be done is a failure.
+
+    :raises MemoryError: there is too little of it.
+    """
     started = time.perf_counter()
-    try:
-        data = task.path.read_bytes()
-    except OSError as error:
-        return Failure(task.name, task.sha256, f"cannot be read: {error.strerror}", retry=True)
-    if sha256(data).hexdigest() != task.sha256:
-        return Failure(task.name, task.sha256, _CHANGED, retry=True)
-    try:
-        image = decode(data)
-    except ImageError as error:
-        return Failure(task.name, task.sha256, str(error), retry=False, decoder=decoder_version())
+    read = _read(task, rendering)
+    if isinstance(read, Failure):
+        return read
+    image, n_bytes, _ = read
     views = render_views(
         image,
         task.views,
@@ -164,12 +217,12 @@ def prepare(task: Task, rendering: Rendering) -> _Prepared | Failure:
     )
     is_clean = task.views[0] == 0 and rendering.geometry == "stretch"
     likeness = views[0] if is_clean and rendering.window == "percentile" else render(image)
-    return _Prepared(
+    return Prepared(
         task=task,
         views=views,
         perceptual_hash=perceptual_hash(likeness),  # it must not depend on the recipe
         record=image.record,
-        n_bytes=len(data),
+        n_bytes=n_bytes,
         intensity=intensity_statistics(
             image.pixels, None if image.pixels.dtype == np.uint8 else image.ordered
         ),
@@ -177,13 +230,84 @@ def prepare(task: Task, rendering: Rendering) -> _Prepared | Failure:
     )
 
 
+def inspect(task: Task, rendering: Rendering, with_pictures: bool) -> Inspected | Failure:
+    """Read and decode an image, and draw the pictures that are wanted."""
+    read = _read(task, rendering)
+    if isinstance(read, Failure):
+        return read
+    image, n_bytes, its_sha256 = read
+    pictures = draw_pictures(image, rendering.geometry, rendering.window)
+    return Inspected(
+        task.name, its_sha256, n_bytes, image.record, pictures if with_pictures else None
+    )
+
+
+def _passed_on(seen: Sequence[Inspected | Failure]) -> Batch:
+    return Batch(
+        rows=None,
+        failures=[image for image in seen if isinstance(image, Failure)],
+        inspected=[image for image in seen if isinstance(image, Inspected)],
+    )
+
+
+def _read(task: Task, rendering: Rendering) -> tuple[DecodedImage, int, str] | Failure:
+    """Return an image, how many bytes its file has, and their SHA-256."""
+    limits = rendering.limits
+    if len(os.fsencode(task.path)) > limits.path:
+        return Failure(
+            task.name, task.sha256, f"expected a path of at most {limits.path} bytes.", retry=True
+        )
+    try:
+        data = read_bytes(task.path, limits.bytes)
+    except OSError as error:
+        return Failure(task.name, task.sha256, why_unread(error), retry=True)
+    its_sha256 = sha256(data).hexdigest()
+    if task.sha256 and its_sha256 != task.sha256:
+        return Failure(task.name, task.sha256, _CHANGED, retry=True)
+    try:
+        return decode(data, rendering.decoding, limits), len(data), its_sha256
+    except LimitError as error:
+        return Failure(task.name, its_sha256, str(error), retry=True)
+    except ImageError as error:
+        return Failure(task.name, its_sha256, str(error), retry=False, decoder=decoder_version())
+
+
+def _out_of_memory(task: Task, limits: Limits) -> Failure:
+    return Failure(
+        task.name,
+        task.sha256,
+        f"expected an image that can be decoded with {limits.memory / 2**20:,.0f} MiB. Received: "
+        "one that takes more. Crop it or make it smaller, or raise --decode-memory.",
+        retry=True,
+    )
+
+
+@contextmanager
+def _limited_memory(most: int) -> Iterator[None]:
+    """Let this process have so many more bytes; beyond, asking for memory is a MemoryError."""
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
 def decoder_version() -> str:
-    """Name what decodes images here, with its version."""
-    return f"Pillow {version('pillow')}"
+    """Name what decodes images here, with versions."""
+    return ", ".join(f"{name} {_version(name)}" for name in _DECODERS)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def embed(
-    prepared: Sequence[_Prepared | Failure],
+    prepared: Sequence[Prepared | Failure],
     device: Device,
     batch_size: int,
     provenance: Mapping[str, Any],
@@ -193,7 +317,7 @@ def embed(
     :raises DeviceError: an embedding is no number.
     """
     failures = [image for image in prepared if isinstance(image, Failure)]
-    images = [image for image in prepared if isinstance(image, _Prepared)]
+    images = [image for image in prepared if isinstance(image, Prepared)]
     if not images:
         return Batch(None, failures)
     started = time.perf_counter()
@@ -211,7 +335,7 @@ def embed(
 
 
 def _columns(
-    images: Sequence[_Prepared], embeddings: npt.NDArray[np.float32], share: float
+    images: Sequence[Prepared], embeddings: npt.NDArray[np.float32], share: float
 ) -> dict[str, object]:
     rows = [(image, view) for image in images for view in image.task.views]
     return {
@@ -252,21 +376,30 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
 
 
 def _serve(connection: Connection, clocks: Clocks) -> None:
-    setup: Setup = connection.recv()
-    device, provenance = open_backbone(setup)
+    setup: Setup | Inspection = connection.recv()
+    step = setup.open()
     connection.send(None)  # ready: from here on, an image may be to blame
 
-    def prepared(number: int, task: Task) -> _Prepared | Failure:
+    def prepared(number: int, task: Task) -> Any:
         with clocks.running(number):
-            return prepare(task, setup.rendering)
+            return setup.prepare(task)
 
+    def prepared_within_memory(number: int, task: Task) -> Any:
+        limits = setup.rendering.limits
+        try:
+            with _limited_memory(limits.memory):
+                return prepared(number, task)
+        except MemoryError:
+            return _out_of_memory(task, limits)
+
+    # the limit is the process's: with threads it would be met by the device's own work
+    carefully = prepared if setup.decoding_threads else prepared_within_memory
     with _starter(setup.decoding_threads) as start, ThreadPoolExecutor(1) as sender:
-        waiting: deque[list[Callable[[], _Prepared | Failure]]] = deque()
+        waiting: deque[list[Callable[[], Any]]] = deque()
         while True:
             while not waiting or (len(waiting) < AHEAD and connection.poll()):
-                waiting.append([start(prepared, *numbered) for numbered in connection.recv()])
-            images = [result() for result in waiting.popleft()]
-            batch = embed(images, device, setup.batch_size, provenance)
+                waiting.append([start(carefully, *numbered) for numbered in connection.recv()])
+            batch = step([result() for result in waiting.popleft()])
             sender.submit(connection.send, batch)  # never waits here: the engine may be sending
 
 

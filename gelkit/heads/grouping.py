@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.images.catalog import CatalogImage
-from gelkit.images.formats import decode
+from gelkit.images.formats import DecodeOptions, decode
 from gelkit.images.linkage import complete_linkage
 from gelkit.images.similarity import near_duplicates
 from gelkit.images.views import View, render
@@ -60,7 +60,7 @@ def find_near_copies(
     hashes = [its.records["perceptual_hash"] for its in (known, embeddings)]
     pairs = near_duplicates(
         np.concatenate(hashes),
-        lambda number: _clean_view(images[number]),
+        lambda number: _clean_view(images[number], embeddings.recipe.decoding),
         known=len(known),
         progress=progress,
     )
@@ -95,7 +95,7 @@ def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
     _, first, position = np.unique(embeddings.sha256s, return_index=True, return_inverse=True)
     pairs = near_duplicates(
         embeddings.records["perceptual_hash"][first],
-        lambda number: _clean_view(embeddings.images[first[number]]),
+        lambda number: _clean_view(embeddings.images[first[number]], embeddings.recipe.decoding),
         progress=progress,
     )
     identities = [embeddings.sha256s[i] for i in first]
@@ -103,8 +103,8 @@ def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
     return groups
 
 
-def _clean_view(image: CatalogImage) -> View:
-    return render(decode(image.path.read_bytes()))
+def _clean_view(image: CatalogImage, decoding: DecodeOptions) -> View:
+    return render(decode(image.path.read_bytes(), decoding))
 
 
 def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from gelkit.files import write_atomically
+from gelkit.tables import write_table
 
 Columns = Mapping[str, Iterable[object]]
 """Columns of equal length by name."""
@@ -30,12 +29,7 @@ def predicted_columns(classes: Sequence[str], probabilities: npt.NDArray[np.floa
 def write_predictions(pieces: Sequence[Columns], path: Path) -> None:
     """Write pieces of one table below each other as CSV; a reader never sees half of it.
 
-    Names that are no UTF-8 keep their bytes; pandas reads them with
-    ``encoding_errors="surrogateescape"``.
+    :func:`gelkit.tables.read_table` reads all names back as they were.
     """
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(pieces[0])
-    for columns in pieces:
-        writer.writerows(zip(*columns.values(), strict=True))
-    write_atomically(path, text.getvalue().encode(errors="surrogateescape"))
+    rows = [zip(*columns.values(), strict=True) for columns in pieces]
+    write_table(list(pieces[0]), chain.from_iterable(rows), path)

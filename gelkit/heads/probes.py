@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gelkit.files import write_atomically
 from gelkit.heads.metrics import Probabilities, Targets
 from gelkit.heads.splits import Folds
 from gelkit.images.likeness import INTENSITY_STATISTICS
+from gelkit.tables import read_table, write_frame
 
 logger = logging.getLogger(__name__)
 
@@ -283,19 +283,25 @@ def make_baselines(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def write_baselines(baselines: pd.DataFrame, path: Path) -> None:
     """Write a table made by :func:`make_baselines`; a reader never sees half of it."""
     written = baselines.assign(conf_mat=[json.dumps(value) for value in baselines["conf_mat"]])
-    write_atomically(path, written.to_csv(index=False).encode())
+    write_frame(written, path)
 
 
 def read_baselines(path: Path) -> pd.DataFrame:
     """Read a table that :func:`write_baselines` wrote.
 
     :raises OSError: it cannot be read.
+    :raises ValueError: it is another table.
     """
-    text = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[])
+    columns, rows = read_table(path)
+    if columns != list(BASELINE_COLUMNS):
+        raise ValueError(f"expected the columns of baselines, received {', '.join(columns)}")
     return make_baselines(
         [
-            {name: _PARSERS[dtype](row[name]) for name, dtype in BASELINE_COLUMNS.items()}
-            for row in text.to_dict("records")
+            {
+                name: _PARSERS[dtype](cell)
+                for (name, dtype), cell in zip(BASELINE_COLUMNS.items(), row, strict=True)
+            }
+            for row in rows
         ]
     )
 

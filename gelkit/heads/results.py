@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gelkit.errors import UsageError
-from gelkit.files import write_atomically
+from gelkit.tables import read_table, write_frame
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def write_results(results: pd.DataFrame, path: Path) -> None:
     written = results.copy()
     for name in _columns_of("json"):
         written[name] = [_to_json(value) for value in results[name]]
-    write_atomically(path, written.to_csv(index=False).encode())
+    write_frame(written, path)
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
@@ -125,24 +125,33 @@ def read_results(path: str | Path) -> pd.DataFrame:
     :raises UsageError: there is no such file, or it has other columns.
     """
     try:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[])
+        columns, rows = read_table(path)
     except FileNotFoundError as error:
         raise UsageError(
             f"Expected a results.csv. Received: {str(path)!r}, which does not exist. "
             "Make it with: gelkit heads DATA"
         ) from error
-    if list(text.columns) != list(COLUMNS):
-        differing = sorted(set(text.columns).symmetric_difference(COLUMNS)) or ["their order"]
+    except ValueError as error:
+        raise UsageError(
+            f"Expected a results.csv in {str(path)!r}. Received a damaged one: {error}. "
+            "Make it again with: gelkit heads DATA"
+        ) from error
+    if columns != list(COLUMNS):
+        differing = sorted(set(columns).symmetric_difference(COLUMNS)) or ["their order"]
         raise UsageError(
             f"Expected the columns of gelkit's results in {str(path)!r}. Received others "
             f"({', '.join(differing)}). Make it again with: gelkit heads DATA"
         )
-    cells: list[dict[str, Any]] = [{} for _ in range(len(text))]
-    for name, kind in COLUMNS.items():
-        for cell, value in zip(cells, text[name], strict=True):
-            if value != "":
-                cell[name] = _KINDS[kind].parse(value)
-    return make_results(cells)
+    return make_results(
+        [
+            {
+                name: _KINDS[kind].parse(value)
+                for (name, kind), value in zip(COLUMNS.items(), row, strict=True)
+                if value != ""
+            }
+            for row in rows
+        ]
+    )
 
 
 def _columns_of(kind: str) -> list[str]:

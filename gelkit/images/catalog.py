@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gelkit.errors import UsageError
-from gelkit.files import write_atomically
+from gelkit.images.reading import irregular
+from gelkit.tables import unguarded, write_table
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".gel", ".1sc", ".scn"}
@@ -19,6 +19,7 @@ IMAGE_SUFFIXES = frozenset(
 
 MANIFEST_COLUMNS = ("path", "label", "group", "source", "split")
 SPLITS = ("train", "test")
+_SHOWN_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,23 @@ class CatalogImage:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """What has the name of an image, or may hold images, and cannot be read."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Catalog:
     """The images of one data set, in a fixed order (sorted by name, or the manifest's)."""
 
     name: str
     images: tuple[CatalogImage, ...]
     skipped: tuple[str, ...] = ()
-    """Names of files that are no images, and of things that are no regular files."""
+    """Names of files that are no images."""
+    unreadable: tuple[Unreadable, ...] = ()
+    """Pipes, folders, dangling links and the like that are called like images."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -77,6 +88,7 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
         name=pieces[0].name,
         images=tuple(image for piece in pieces for image in piece.images),
         skipped=tuple(name for piece in pieces for name in piece.skipped),
+        unreadable=tuple(its for piece in pieces for its in piece.unreadable),
     )
     if not catalog.images:
         raise UsageError(
@@ -112,13 +124,14 @@ def write_manifest(catalog: Catalog, path: Path) -> None:
 
     File names that are no UTF-8 keep their bytes, and are read back by :func:`read_catalog`.
     """
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(MANIFEST_COLUMNS)
-    for image in catalog.images:
-        where = image.path.resolve()
-        writer.writerow([where, image.label, image.group, image.source, image.split])
-    write_atomically(path, text.getvalue().encode(errors="surrogateescape"))
+    write_table(
+        MANIFEST_COLUMNS,
+        (
+            (str(image.path.resolve()), image.label, image.group, image.source, image.split)
+            for image in catalog.images
+        ),
+        path,
+    )
 
 
 def _readable_piece(path: Path, allow_outside: bool) -> Catalog:
@@ -131,10 +144,6 @@ def _readable_piece(path: Path, allow_outside: bool) -> Catalog:
             f"Expected to read {str(where)!r}. Received: {reason}. Check the path and its "
             "permissions."
         ) from error
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _read_piece(path: Path, allow_outside: bool) -> Catalog:
@@ -151,29 +160,58 @@ def _read_piece(path: Path, allow_outside: bool) -> Catalog:
 
 
 def _read_folder(root: Path) -> Catalog:
-    images, skipped = [], []
-    for path in _files_below(root):
+    images, skipped, unreadable = [], [], []
+    for path, trouble in _found_below(root):
         name = path.relative_to(root).as_posix()
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        if trouble is not None:
+            unreadable.append(Unreadable(name, trouble))
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
             images.append(CatalogImage(path, name, label=_class_folder(name)))
         else:
             skipped.append(name)
-    return Catalog(_folder_name(root), tuple(images), tuple(skipped))
+    return Catalog(_folder_name(root), tuple(images), tuple(skipped), tuple(unreadable))
 
 
-def _files_below(root: Path) -> Iterator[Path]:
-    """Yield everything below ``root`` that is no folder, sorted; a linked folder is seen once."""
+def _found_below(root: Path) -> list[tuple[Path, str | None]]:
+    """Return everything below ``root`` that is no folder, and what is wrong with it, sorted.
+
+    A linked folder is seen once. Folders are there only if they cannot be listed, or are called
+    like images and are not the folder of a class.
+    """
     seen = set()
-    found = []
-    for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
+    found: list[tuple[Path, str | None]] = []
+
+    def unlisted(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise error
+        found.append((Path(error.filename), f"cannot be listed: {error.strerror}"))
+
+    for folder, subfolders, files in os.walk(root, onerror=unlisted, followlinks=True):
         identity = os.stat(folder)
         if (identity.st_dev, identity.st_ino) in seen:
             subfolders.clear()
             continue
         seen.add((identity.st_dev, identity.st_ino))
         subfolders.sort()
-        found += [Path(folder, file) for file in files]
-    return iter(sorted(found, key=lambda path: path.relative_to(root).as_posix()))
+        paths = [Path(folder, name) for name in files]
+        paths += [Path(folder, name) for name in subfolders if Path(folder) != root]
+        found += [
+            (path, _trouble(path))
+            for path in paths
+            if path.suffix.lower() in IMAGE_SUFFIXES or path.name in files
+        ]
+    return sorted(found, key=lambda pair: pair[0].relative_to(root).as_posix())
+
+
+def _trouble(path: Path) -> str | None:
+    """Say why something that is called like an image cannot be one; None if it is a file."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    try:
+        kind = irregular(os.stat(path).st_mode)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return kind and f"expected a regular file. Received: {kind}"
 
 
 def _class_folder(name: str) -> str | None:
@@ -187,43 +225,67 @@ def _folder_name(folder: Path) -> str:
 
 def _read_manifest(path: Path, allow_outside: bool) -> Catalog:
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        columns = tuple(reader.fieldnames or ())
+        reader = csv.reader(file, strict=True)
+        columns = next(reader, [])
         _require_columns(path, columns)
-        images = {
-            line: _manifest_image(path, line, row, allow_outside)
-            for line, row in ((reader.line_num, row) for row in reader)
-        }
-    _require_distinct(path, images)
+        rows = {}
+        line = reader.line_num + 1
+        for row in reader:
+            if row:
+                rows[line] = row
+            line = reader.line_num + 1
+    troubles: dict[int, str] = {}
+    images: dict[int, CatalogImage] = {}
+    for line, row in rows.items():
+        try:
+            images[line] = _manifest_image(path, columns, row, allow_outside)
+        except _RowError as error:
+            troubles[line] = str(error)
+    troubles |= _doubled(images)
+    if troubles:
+        raise UsageError(_listed_troubles(path, troubles))
     return Catalog(path.stem, tuple(images.values()))
 
 
 def _require_columns(path: Path, columns: Sequence[str]) -> None:
     unknown = [column for column in columns if column not in MANIFEST_COLUMNS]
-    if "path" not in columns or unknown:
+    if "path" not in columns or unknown or len(set(columns)) < len(columns):
         raise UsageError(
             f"Expected the manifest {str(path)!r} to have the column 'path' and any of "
-            f"{', '.join(MANIFEST_COLUMNS[1:])}. Received: {', '.join(columns) or 'no columns'}. "
-            "Rename or remove columns in its first line."
+            f"{', '.join(MANIFEST_COLUMNS[1:])}, each once, in UTF-8. Received: "
+            f"{', '.join(map(repr, columns)) or 'no columns'}. Rename or remove columns in its "
+            "first line."
         )
+
+
+class _RowError(ValueError):
+    """A line of a manifest cannot be understood."""
 
 
 def _manifest_image(
-    manifest: Path, line: int, row: dict[str, str | None], allow_outside: bool
+    manifest: Path, columns: Sequence[str], cells: Sequence[str], allow_outside: bool
 ) -> CatalogImage:
-    where = f"{manifest}, line {line}"
-    given = row.get("path") or ""
+    if len(cells) != len(columns):
+        raise _RowError(f"expected {len(columns)} cells, received {len(cells)}")
+    row = dict(zip(columns, map(unguarded, cells), strict=True))
+    given = row["path"]
+    if not given or "\0" in given:
+        raise _RowError(f"expected the path of an image, received {given!r}")
     path = manifest.parent / given
-    split = row.get("split") or "train"
-    if not given or not path.is_file():
-        raise UsageError(f"{where}: expected the path of an image. Received: {given!r}, no file.")
     if not allow_outside and not path.resolve().is_relative_to(manifest.parent.resolve()):
-        raise UsageError(
-            f"{where}: expected a path inside the manifest's folder. Received: {given!r}. "
-            "Move the manifest above its images, or allow it with --allow-outside."
+        raise _RowError(
+            f"expected a path inside the manifest's folder, received {given!r}: move the manifest "
+            "above its images, or say --allow-outside"
         )
+    try:
+        kind = irregular(os.stat(path).st_mode)
+    except OSError as error:
+        raise _RowError(f"expected an image, received {given!r}: {error.strerror}") from error
+    if kind is not None:
+        raise _RowError(f"expected an image, received {given!r}: {kind}")
+    split = row.get("split") or "train"
     if split not in SPLITS:
-        raise UsageError(f"{where}: expected the split 'train' or 'test'. Received: {split!r}.")
+        raise _RowError(f"expected the split 'train' or 'test', received {split!r}")
     return CatalogImage(
         path=path,
         name=given,
@@ -234,15 +296,28 @@ def _manifest_image(
     )
 
 
-def _require_distinct(manifest: Path, images: Mapping[int, CatalogImage]) -> None:
+def _doubled(images: Mapping[int, CatalogImage]) -> dict[int, str]:
+    """Return what is wrong with the lines whose image stands in an earlier line too."""
     lines: dict[Path, int] = {}
+    troubles = {}
     for line, image in images.items():
         first = lines.setdefault(image.path.resolve(), line)
         if first != line:
-            raise UsageError(
-                f"{manifest}, line {line}: expected each image once. Received: {image.name!r}, "
-                f"which is in line {first} too. Remove one of the lines."
-            )
+            troubles[line] = f"expected each image once, received {image.name!r} of line {first}"
+    return troubles
+
+
+def _listed_troubles(manifest: Path, troubles: Mapping[int, str]) -> str:
+    shown = [f"  line {line}: {troubles[line]}" for line in sorted(troubles)[:_SHOWN_LINES]]
+    more = len(troubles) - len(shown)
+    return "\n".join(
+        [
+            f"Expected every line of {str(manifest)!r} to name an image. Received {len(troubles)} "
+            "that do not; nothing was read:",
+            *shown,
+            *([f"  and {more} more"] if more > 0 else []),
+        ]
+    )
 
 
 def _listed(names: Sequence[object], most: int = 5) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from gelkit.files import make_folder, write_atomically
+from gelkit.images.reading import hash_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,11 @@ class Fingerprints:
         self._known = {} if file is None else _read(file)
         self._changed = False
 
-    def sha256(self, path: Path) -> str:
+    def sha256(self, path: Path, most: int = sys.maxsize) -> str:
         """Return the SHA-256 of a file's bytes, 64 hexadecimal digits.
 
-        :raises OSError: the file cannot be read.
+        :param most: larger files are not read; what is remembered of them counts all the same.
+        :raises OSError: the file cannot be read, is no regular file, or too large.
         """
         status = os.stat(path)
         key = os.path.abspath(path)
@@ -52,8 +54,7 @@ class Fingerprints:
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
         if self._trust and known is not None and stamp == (known.size, known.mtime_ns, known.inode):
             return known.sha256
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hash_bytes(path, most)
         if time.time() - status.st_mtime > _SETTLING_SECS:
             self._known[key] = _Known(*stamp, digest)
             self._changed = True

@@ -10,6 +10,7 @@ from gelkit.features.cache import Failure
 from gelkit.features.planning import Plan
 from gelkit.features.verification import VerifiedShard
 from gelkit.images.catalog import Catalog
+from gelkit.text import shown
 
 if TYPE_CHECKING:
     from gelkit.features.diagnosis import Finding, Speed
@@ -31,7 +32,8 @@ def costs(plans: Sequence[Plan]) -> str:
 
 def done(planned: Plan, failures: Sequence[Failure]) -> str:
     """Say what stage one has for a plan that is carried out, and where."""
-    recipe, count = planned.recipe, len(planned.catalog) - len(failures)
+    recipe, catalog = planned.recipe, planned.catalog
+    count = len(catalog) + len(catalog.unreadable) - len(failures)
     width = get_backbone(recipe.backbone).width
     return f"{recipe.backbone} on {recipe.hardware}: {count} x {width} in {planned.cache.folder}"
 
@@ -41,7 +43,9 @@ def failed(failures: Sequence[Failure]) -> str:
     if not failures:
         return ""
     lines = [f"Images that failed, the others are done: {len(failures)}"]
-    lines += [f"  {failure.name}: {failure.error}" for failure in failures[:_SHOWN_NAMES]]
+    lines += [
+        f"  {shown(failure.name)}: {shown(failure.error)}" for failure in failures[:_SHOWN_NAMES]
+    ]
     if len(failures) > _SHOWN_NAMES:
         lines.append(f"  and {len(failures) - _SHOWN_NAMES} more")
     return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -230,8 +229,12 @@ def test_failures_are_remembered_until_resolved(tmp_path: Path) -> None:
     assert cache.failures() == {failure.sha256: failure for failure in failures}
     cache.record_failures([], resolved=[_sha256(0)])
     assert list(cache.failures()) == [_sha256(1)]
-    (cache.folder / "failures.json").write_bytes(io.BytesIO(b"{").getvalue())
-    assert cache.failures() == {}
+    unread = [Failure(f"{n}.png", "", "a named pipe", retry=True) for n in (3, 4)]
+    cache.record_failures(unread)
+    cache.record_failures(unread[1:])
+    assert cache.list_failures() == [failures[1], unread[1]]
+    (cache.folder / "failures.csv").write_bytes(b'path,sha256\n"')
+    assert cache.list_failures() == []
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:

@@ -9,26 +9,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hostile import slow_jpeg
 from PIL import Image
 
 from gelkit.errors import GelkitError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.devices import DeviceError
-from gelkit.features.engines import choose_workers, embed_in_workers
+from gelkit.features.engines import choose_workers, run_workers
 from gelkit.features.weights import WeightsError, load_weights
 from gelkit.features.workers import AHEAD, Batch, Rendering, Setup, Task
 from gelkit.images.fingerprints import Fingerprints
+from gelkit.images.formats import Limits
 
 ROW = get_backbone("mobilenet-v3")
 
 
-def _setup(batch_size: int = 4, weights: str = "random") -> Setup:
+def _setup(batch_size: int = 4, weights: str = "random", secs: float = 20) -> Setup:
     return Setup(
         backbone=ROW,
         weights=weights,
@@ -37,7 +40,7 @@ def _setup(batch_size: int = 4, weights: str = "random") -> Setup:
         hardware="cpu",
         kernel="torch",
         precision="float32",
-        rendering=Rendering(),
+        rendering=Rendering(limits=Limits(seconds=secs)),
         batch_size=batch_size,
         decoding_threads=0,
         provenance={},
@@ -73,7 +76,7 @@ def _embeddings(batches: Sequence[Batch]) -> dict[tuple[str, int], npt.NDArray[n
 @pytest.fixture(scope="module")
 def expected(tasks: list[Task]) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
     """Return the embeddings that one worker makes of one image at a time."""
-    return _embeddings(list(embed_in_workers(tasks, _setup(1), workers=1)))
+    return _embeddings(list(run_workers(tasks, _setup(1), workers=1)))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ def test_rows_depend_on_nothing_but_the_image(
 ) -> None:
     """The same image would get other embeddings on another machine, or among other images."""
     ordered = tasks[::-1] if backwards else tasks
-    found = _embeddings(list(embed_in_workers(ordered, _setup(batch_size), workers)))
+    found = _embeddings(list(run_workers(ordered, _setup(batch_size), workers)))
     assert set(found) == {(task.sha256, view) for task in tasks for view in task.views}
     largest = max(float(np.abs(values).max()) for values in expected.values())
     for identity, values in expected.items():
@@ -111,7 +114,7 @@ def test_a_module_in_the_images_folder_is_not_run(
     """A folder of images from a stranger could run its own code."""
     (tmp_path / "imagehash.py").write_text("open('run', 'w')")
     monkeypatch.chdir(tmp_path)
-    assert len(_embeddings(list(embed_in_workers(tasks[:1], _setup(2), workers=1)))) == 2
+    assert len(_embeddings(list(run_workers(tasks[:1], _setup(2), workers=1)))) == 2
     assert not (tmp_path / "run").exists()
 
 
@@ -121,14 +124,14 @@ def test_long_paths_in_large_batches_do_not_block(tasks: list[Task], tmp_path: P
     deep.mkdir(parents=True)
     path = Path(shutil.copy(tasks[1].path, deep))
     same = Task(path, path.name, tasks[1].sha256)
-    batches = embed_in_workers([same] * 700, _setup(128), workers=1)
+    batches = run_workers([same] * 700, _setup(128), workers=1)
     assert sum(len(batch.rows) for batch in batches if batch.rows) == 700
 
 
 def test_memory_stays_bounded(tasks: list[Task]) -> None:
     """A data set larger than the memory could not be embedded."""
     many = _Watched(tasks * 50)
-    batches = embed_in_workers(many, _setup(4), workers=2)
+    batches = run_workers(many, _setup(4), workers=2)
     for _ in range(3):
         next(batches)
     assert many.asked <= 4 * (2 * AHEAD + 3)
@@ -150,7 +153,7 @@ def _command(pid: int) -> bytes:
 
 def test_no_worker_is_left_behind(tasks: list[Task]) -> None:
     """Someone who stops half-way would find processes that hold the memory."""
-    batches = embed_in_workers(tasks * 50, _setup(2), workers=2)
+    batches = run_workers(tasks * 50, _setup(2), workers=2)
     next(batches)
     assert len(_children()) == 2
     batches.close()
@@ -161,7 +164,7 @@ def test_images_of_a_killed_worker_are_embedded_by_another(
     tasks: list[Task], expected: dict[tuple[str, int], npt.NDArray[np.float32]]
 ) -> None:
     """A worker that the system kills for its memory would take images with it."""
-    batches = embed_in_workers(tasks, _setup(1), workers=2)
+    batches = run_workers(tasks, _setup(1), workers=2)
     done = [next(batches)]
     for pid in _children():
         os.kill(pid, signal.SIGKILL)
@@ -172,15 +175,16 @@ def test_images_of_a_killed_worker_are_embedded_by_another(
 
 @pytest.fixture
 def hanging(tmp_path: Path) -> Task:
-    """Return an image that is never read to its end."""
-    os.mkfifo(tmp_path / "hanging.png")
-    return Task(tmp_path / "hanging.png", "hanging.png", "0" * 64)
+    """Return an image that takes minutes."""
+    data = slow_jpeg(50_000)
+    (tmp_path / "hanging.png").write_bytes(data)
+    return Task(tmp_path / "hanging.png", "hanging.png", sha256(data).hexdigest())
 
 
 def test_an_image_that_hangs_fails_alone(tasks: list[Task], hanging: Task) -> None:
     """One file that was made to take for ever would stop a run over thousands."""
     mixed = [*tasks[:2], hanging, *tasks[2:6]]
-    batches = list(embed_in_workers(mixed, _setup(4), workers=1, decode_secs=1.5))
+    batches = list(run_workers(mixed, _setup(4, secs=1.5), workers=1))
     failures = [failure for batch in batches for failure in batch.failures]
     assert [failure.name for failure in failures] == ["hanging.png"]
     assert "read and decoded within 1.5 s" in failures[0].error
@@ -212,7 +216,7 @@ def test_an_image_whose_worker_dies_twice_fails_alone(
     tasks: list[Task], hanging: Task, kill_workers: Callable[[float], None]
 ) -> None:
     """An image that crashes its decoder would be tried for ever, or spoil its batch."""
-    batches = embed_in_workers([hanging, *tasks[:3]], _setup(4), workers=1)
+    batches = run_workers([hanging, *tasks[:3]], _setup(4), workers=1)
     kill_workers(12.0)
     failures, embedded = [], set()
     for batch in batches:
@@ -228,7 +232,7 @@ def test_workers_that_only_die_are_an_error(
     tasks: list[Task], kill_workers: Callable[[float], None]
 ) -> None:
     """A machine without memory would start workers for ever."""
-    batches = embed_in_workers(tasks, _setup(4), workers=2)
+    batches = run_workers(tasks, _setup(4), workers=2)
     kill_workers(0.05)
     with pytest.raises(GelkitError, match="deaths in a row, the last by Killed"):
         list(batches)
@@ -240,18 +244,18 @@ def test_a_worker_that_cannot_start_is_an_error(
     """A broken installation would start processes for minutes, or end without rows or a word."""
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(GelkitError, match=r"deaths in a row, the last by|to start a worker"):
-        list(embed_in_workers(tasks, _setup(4), workers=1))
+        list(run_workers(tasks, _setup(4), workers=1))
 
 
 def test_what_a_worker_refuses_reaches_the_caller(tasks: list[Task], tmp_path: Path) -> None:
     """Weights that cannot be had would look like a crash; broken ones would fill the cache."""
     with pytest.raises(WeightsError, match="No such file"):
-        list(embed_in_workers(tasks, _setup(weights=str(tmp_path / "none.pth")), workers=1))
+        list(run_workers(tasks, _setup(weights=str(tmp_path / "none.pth")), workers=1))
     state = load_weights(ROW, "random")[0].state_dict()
     state["classifier.0.bias"][:] = float("nan")
     torch.save(state, tmp_path / "broken.pth")
     with pytest.raises(DeviceError, match="Check the weights"):
-        list(embed_in_workers(tasks, _setup(weights=str(tmp_path / "broken.pth")), workers=1))
+        list(run_workers(tasks, _setup(weights=str(tmp_path / "broken.pth")), workers=1))
 
 
 def test_workers_fit_the_machine() -> None:
@@ -265,7 +269,7 @@ def test_workers_fit_the_machine() -> None:
 
 def test_time_goes_on_while_nothing_is_wrong(tasks: list[Task]) -> None:
     """A slow computer would lose images to the clock of an image that was done long ago."""
-    batches = embed_in_workers(tasks, _setup(2), workers=1, decode_secs=1.0)
+    batches = run_workers(tasks, _setup(2, secs=1.0), workers=1)
     done = [next(batches)]
     time.sleep(2.5)
     done += batches

@@ -52,9 +52,14 @@ def test_links_in_circles_and_pipes_do_no_harm(tmp_path: Path) -> None:
     _files(tmp_path, "a/1.png")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "a" / "pipe.png")
+    os.mkfifo(tmp_path / "a" / "pipe.txt")
+    (tmp_path / "gels.png").mkdir()
     catalog = read_catalog(tmp_path)
     assert [image.name for image in catalog.images] == ["a/1.png"]
-    assert "a/pipe.png" in catalog.skipped
+    assert [(its.name, its.reason) for its in catalog.unreadable] == [
+        ("a/pipe.png", "expected a regular file. Received: a named pipe")
+    ]
+    assert catalog.skipped == ("a/pipe.txt",)
 
 
 def test_several_pieces_become_one_catalog(tmp_path: Path) -> None:
@@ -82,11 +87,22 @@ def test_a_manifest_tells_label_group_source_and_split(tmp_path: Path) -> None:
 
 MANIFESTS = {
     "no path": ("file,label\n1.png,a\n", "the column 'path'"),
-    "unknown column": ("path,lable\n1.png,a\n", "Received: path, lable"),
+    "unknown column": ("path,lable\n1.png,a\n", "Received: 'path', 'lable'"),
     "empty": ("", "no columns"),
-    "missing file": ("path,label\n1.png,a\nnowhere.png,a\n", "line 3: expected the path"),
+    "missing file": (
+        "path,label\n1.png,a\nnowhere.png,a\n",
+        "line 3: expected an image, received 'nowhere.png': No such file",
+    ),
     "no such split": ("path,split\n1.png,validation\n", "line 2: expected the split"),
     "twice": ("path,label\n1.png,a\n./1.png,b\n", "line 3: expected each image once"),
+    "cells": ("path,label\n1.png\n", "line 2: expected 2 cells, received 1"),
+    "column twice": ("path,label,label\n1.png,a,b\n", "each once"),
+    "other encoding": ("path,label\n1.png,a\n".encode("utf-16").decode("latin-1"), "in UTF-8"),
+    "NUL": ("path,label\n1.png\0,a\n", "line 2: expected the path of an image"),
+    "all of them": (
+        "path,split\nx.png,\n1.png,no\n\n1.png,train\n1.png,train\n",
+        "Received 3 that do not; nothing was read:\n  line 2: ",
+    ),
     "outside": ("path,label\n../outside.png,a\n", "inside the manifest's folder"),
 }
 

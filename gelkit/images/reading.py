@@ -1,0 +1,106 @@
+"""Reading: the bytes of regular files, and nothing that could block or never end."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+_PIECE_BYTES = 2**20
+
+
+class RefusedFileError(OSError):
+    """What has the name of an image is no regular file, too large, or changes; so it says."""
+
+
+def irregular(mode: int) -> str | None:
+    """Say what something is that is no regular file, by its mode; None if it is one."""
+    kind = stat.S_IFMT(mode)
+    return None if kind == stat.S_IFREG else _KINDS.get(kind, "no file")
+
+
+def why_unread(error: OSError) -> str:
+    """Say why a file could not be read."""
+    if isinstance(error, RefusedFileError):
+        return str(error)
+    return f"cannot be read: {error.strerror}"
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return the bytes of a regular file.
+
+    :raises RefusedFileError: it is no regular file, has more than ``most`` bytes, or has another
+        size when it is read.
+    :raises OSError: it cannot be read.
+    """
+    with _opened(path, most) as (file, size):
+        data = _read(file, size + 1)
+    if len(data) != size:
+        raise RefusedFileError(
+            f"expected a file that stays as it is. Received: one whose size was {size:,} bytes and "
+            "is another. Run again when nothing writes it."
+        )
+    return data
+
+
+def hash_bytes(path: Path, most: int) -> str:
+    """Return the SHA-256 of a regular file's bytes, 64 hexadecimal digits.
+
+    :raises RefusedFileError: it is no regular file, or has or gets more than ``most`` bytes.
+    :raises OSError: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    with _opened(path, most) as (file, _):
+        while piece := _read(file, _PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+            _require_size(size, most)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _opened(path: Path, most: int) -> Iterator[tuple[BufferedReader, int]]:
+    """Open a regular file of at most so many bytes; yield it and its size."""
+    with open(path, "rb", opener=_open_regular) as file:
+        size = os.fstat(file.fileno()).st_size
+        _require_size(size, most)
+        yield file, size
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a file, and close it again if it is none; a pipe that nobody fills is not waited for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    kind = irregular(os.fstat(descriptor).st_mode)
+    if kind is not None:
+        os.close(descriptor)
+        raise RefusedFileError(f"expected a regular file. Received: {kind}")
+    return descriptor
+
+
+def _require_size(size: int, most: int) -> None:
+    if size > most:
+        raise RefusedFileError(
+            f"expected at most {most:,} bytes. Received: a file of {size:,}. Raise --max-bytes of "
+            "gelkit features if it is a gel."
+        )
+
+
+def _read(file: BufferedReader, most: int) -> bytes:
+    piece: bytes | None = file.read(most)
+    if piece is None:  # a file of /proc that waits for something to tell
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return piece

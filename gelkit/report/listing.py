@@ -1,0 +1,102 @@
+"""Listings: what is in a data set, and how it was read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import pandas as pd
+
+from gelkit.features.surveys import Survey
+from gelkit.images.catalog import Catalog
+from gelkit.images.formats import FLAGS
+from gelkit.images.inspection import MOST_SHRINKING, SHRUNK, Inspected
+
+_MEANINGS = FLAGS | {
+    SHRUNK: f"more than {MOST_SHRINKING:g} times larger than what is shown: thin bands vanish"
+}
+
+
+def describe_survey(catalog: Catalog, found: Survey) -> str:
+    """Say what is in a data set and how it was read, without the images that failed."""
+    return "\n".join(_lines(catalog, found))
+
+
+def _lines(catalog: Catalog, found: Survey) -> Iterator[str]:
+    labels = Counter(image.label for image in catalog.images if image.label is not None)
+    classes = ", ".join(f"{label} {count}" for label, count in sorted(labels.items()))
+    yield f"{len(catalog)} images{f' ({classes})' if classes else ''}, {len(found.images)} read:"
+    yield from _kinds(found.images)
+    remarks = Counter(remark for image in found.images for remark in image.remarks)
+    if remarks:
+        yield "\nHow they were read:"
+        yield from (
+            f"{remarks[name]:>8}  {name}: {meaning}"
+            for name, meaning in _MEANINGS.items()
+            if name in remarks
+        )
+    yield f"\nBackground: {_backgrounds(found.images)}"
+
+
+def _kinds(images: Sequence[Inspected]) -> Iterator[str]:
+    kinds: dict[tuple[str, str, int], list[Inspected]] = {}
+    for image in images:
+        record = image.record
+        kinds.setdefault((record.format, record.mode, record.bit_depth), []).append(image)
+    yield f"{'images':>8}  {'format':8} {'stored as':10} {'bits':>4}  width x height"
+    for (name, mode, bits), its in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
+        widths = _range(image.record.width for image in its)
+        heights = _range(image.record.height for image in its)
+        yield f"{len(its):>8}  {name:8} {mode:10} {bits:>4}  {widths} x {heights}"
+
+
+def _range(values: Iterable[int]) -> str:
+    numbers = sorted(values)
+    return f"{numbers[0]} to {numbers[-1]}" if numbers[0] != numbers[-1] else f"{numbers[0]}"
+
+
+def _backgrounds(images: Sequence[Inspected]) -> str:
+    counts = Counter(
+        (image.record.polarity, image.record.polarity_source)
+        for image in images
+        if image.record.polarity_source != "unknown"
+    )
+    told = [f"{count} {its} (by {source})" for (its, source), count in sorted(counts.items())]
+    silent = len(images) - sum(counts.values())
+    return ", ".join([*told, f"{silent} of which the file does not tell"])
+
+
+def survey_table(found: Survey) -> pd.DataFrame:
+    """Return a table with a row for each image: how it was read, or why it was not."""
+    rows = [_row(image) for image in found.images]
+    rows += [
+        {"path": failure.name, "sha256": failure.sha256, "error": failure.error}
+        for failure in found.failures
+    ]
+    return pd.DataFrame(rows)
+
+
+def _row(image: Inspected) -> dict[str, object]:
+    record = image.record
+    return {
+        "path": image.name,
+        "sha256": image.sha256,
+        "bytes": image.n_bytes,
+        "format": record.format,
+        "stored_as": record.mode,
+        "width": record.width,
+        "height": record.height,
+        "bit_depth": record.bit_depth,
+        "maximum": record.maximum,
+        "background": record.polarity,
+        "background_by": record.polarity_source,
+        "orientation": record.orientation,
+        "page": record.page,
+        "pages": record.pages,
+        "channel": record.channel,
+        "channels": record.channels,
+        "saturated": record.saturated,
+        "shrinking": image.shrinking,
+        "flags": " ".join(image.remarks),
+        "error": "",
+    }

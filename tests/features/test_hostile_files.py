@@ -1,0 +1,172 @@
+"""Hostile files: whatever lies in the folder costs one row of the failures, and the run goes on.
+
+The same holds for looking at images and for embedding them: both read them in the same workers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hostile import bomb_png, png, slow_jpeg
+
+import gelkit
+from gelkit.cli import main
+from gelkit.features.surveys import Survey, survey
+from gelkit.images.catalog import Catalog
+from gelkit.images.formats import Limits
+from gelkit.tables import read_table
+
+LIMITS = Limits(pixels=10**6, bytes=2**20, seconds=1.5, path=200)
+
+
+def _write(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+def _socket(path: Path) -> None:
+    with _within(path.parent), socket.socket(socket.AF_UNIX) as its:
+        its.bind(path.name)  # whose length is limited
+
+
+@contextmanager
+def _within(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pipe.png": (os.mkfifo, "a named pipe"),
+    "socket.png": (_socket, "a socket"),
+    "device.png": (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    "folder.png": (Path.mkdir, "a folder"),
+    "dangling.png": (lambda path: path.symlink_to("nowhere"), "No such file"),
+    "loop.png": (lambda path: path.symlink_to(path.name), "symbolic links"),
+    "empty.png": (_write(b""), "expected"),
+    "cut.png": (_write(png()[:300]), "expected an image file that is whole"),
+    "text.png": (_write(b"<script>alert(1)</script>"), "expected"),
+    "large.png": (_write(png(side=1200)), "expected at most 1,048,576 bytes"),
+    "wide.png": (_write(bomb_png(20_000, 200)), "expected at most 1,000,000 pixels"),
+    "slow.jpg": (_write(slow_jpeg(40_000, side=700)), "read and decoded within 1.5 s"),
+    f"{'long' * 45}.png": (_write(png(98)), "expected a path of at most 200 bytes"),
+}
+
+NAMES = (
+    "plain.png",
+    "=cmd|' -C calc'!A0.png",
+    "+1.png",
+    "-rf.png",
+    "@sum.png",
+    "'quoted'.png",
+    '"quoted".png',
+    "two\nlines.png",
+    "\x1b[2Jescape.png",
+    "<img src=x onerror=alert(1)>.png",
+    os.fsdecode(b"\xff\xfe.png"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of two classes: all hostile things, and images of all kinds of names."""
+    root = tmp_path_factory.mktemp("d")
+    for label in ("a", "b"):
+        (root / label).mkdir()
+    for name, (make, _) in HOSTILE.items():
+        make(root / "a" / name)
+    (root / "a" / "folder.png" / "inside.png").write_bytes(png(99))
+    for number, name in enumerate(NAMES):
+        (root / "b" / name).write_bytes(png(number))
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Survey:
+    """Return what looking at the folder finds."""
+    return survey(gelkit.read_catalog(folder), limits=LIMITS)
+
+
+def test_every_image_is_read_and_nothing_else(found: Survey) -> None:
+    """One file would cost its neighbours, or a name its own image."""
+    names = {"a/folder.png/inside.png", *(f"b/{name}" for name in NAMES)}
+    assert {image.name for image in found.images} == names
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_every_hostile_file_is_one_failure_with_its_reason(name: str, found: Survey) -> None:
+    """Nobody would know why an image is missing."""
+    errors = [failure.error for failure in found.failures if failure.name == f"a/{name}"]
+    assert len(errors) == 1
+    assert HOSTILE[name][1] in errors[0]
+    assert len(found.failures) == len(HOSTILE)
+
+
+def _features(folder: Path, cache: Path, *options: str) -> Result:
+    words = ["features", folder, "--cache", cache, "--backbone", "mobilenet-v3"]
+    words += ["--weights", "random", "--workers", "1", *options]
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_the_failures_table_names_what_failed(folder: Path, tmp_path: Path) -> None:
+    """After a run over thousands, what failed would be gone with the terminal."""
+    limits = ["--max-pixels", "1000000", "--max-bytes", "1048576", "--max-path", "200"]
+    done = _features(folder, tmp_path, *limits, "--decode-seconds", "1.5")
+    assert done.exit_code == 0, done.output
+    assert f"the others are done: {len(HOSTILE)}" in done.output
+    assert "\x1b[2J" not in done.output
+    (table,) = tmp_path.glob("*/failures.csv")
+    columns, rows = read_table(table)
+    assert columns == ["path", "sha256", "error", "retry", "decoder"]
+    assert sorted(row[0] for row in rows) == sorted(f"a/{name}" for name in HOSTILE)
+    strict = _features(folder, tmp_path, *limits, "--decode-seconds", "1.5", "--strict")
+    assert strict.exit_code == 1
+    (folder / "a" / "pipe.png").unlink()
+    assert _features(folder, tmp_path, *limits, "--decode-seconds", "1.5").exit_code == 0
+    kept = [row[0] for row in read_table(table)[1]]
+    assert sorted(kept) == sorted(f"a/{name}" for name in HOSTILE if name != "pipe.png")
+
+
+@pytest.mark.parametrize("change", ["gone", "pipe", "other"])
+def test_a_file_that_changes_under_way_is_one_failure(change: str, tmp_path: Path) -> None:
+    """An image that another program moves while gelkit runs would end the run, or block it."""
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    catalog = gelkit.read_catalog(tmp_path)
+    (tmp_path / "1.png").unlink()
+    if change == "pipe":
+        os.mkfifo(tmp_path / "1.png")
+    elif change == "other":
+        (tmp_path / "1.png").mkdir()
+    found = survey(catalog)
+    assert [image.name for image in found.images] == ["0.png", "2.png"]
+    assert [failure.name for failure in found.failures] == ["1.png"]
+
+
+def _survey_of(data: bytes, limits: Limits, tmp_path: Path) -> Survey:
+    (tmp_path / "image.png").write_bytes(data)
+    (tmp_path / "other.png").write_bytes(png())
+    catalog: Catalog = gelkit.read_catalog(tmp_path)
+    return survey(catalog, limits=limits, workers=1)
+
+
+def test_an_image_that_takes_too_much_memory_fails_alone(tmp_path: Path) -> None:
+    """One scan of a metre would take the memory of the machine, and the run with it."""
+    bomb = bomb_png(30_000, 3_000)
+    limits = replace(Limits(), memory=60 * 2**20)
+    found = _survey_of(bomb, limits, tmp_path)
+    (failure,) = found.failures
+    assert failure.name == "image.png"
+    assert "decoded with 60 MiB" in failure.error
+    assert "--decode-memory" in failure.error
+    assert [image.name for image in found.images] == ["other.png"]
+    assert not _survey_of(bomb, Limits(), tmp_path).failures
