@@ -243,12 +243,13 @@ def _parts(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _parsed(body: bytes) -> ElementTree.Element:
     """Parse a part of XML, which may have a document type but may declare nothing in it."""
-    if b"<!ENTITY" in body:
+    text = body.decode("utf-8")
+    if "<!ENTITY" in text:
         raise ImageError(
             "expected XML without entities of its own. Received: some, which may be made to do "
             "harm. Export a 16-bit TIFF from Image Lab."
         )
-    return ElementTree.fromstring(body)
+    return ElementTree.fromstring(text)
 
 
 def _attribute(header: ElementTree.Element, name: str, attribute: str) -> str | None:
