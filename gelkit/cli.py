@@ -37,6 +37,7 @@ from gelkit.report.summary import (
     speeds,
     verified,
 )
+from gelkit.text import printable
 
 if TYPE_CHECKING:
     from gelkit.features.cache import Failure
@@ -53,18 +54,18 @@ class _Door(click.Group):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            raise _UsedWrongly(str(error)) from error
+            raise _UsedWrongly(printable(str(error))) from error
         except GelkitError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when its reader has gone
             raise click.ClickException(
-                f"Expected the disk to do what was asked. Received: {error}. What was finished is "
-                "kept; make room or choose another folder, and run again."
+                f"Expected the disk to do what was asked. Received: {printable(str(error))}. What "
+                "was finished is kept; make room or choose another folder, and run again."
             ) from error
         except KeyboardInterrupt:
-            click.echo("\nInterrupted. What was finished is kept; run again to go on.", err=True)
+            _echo("\nInterrupted. What was finished is kept; run again to go on.", err=True)
             raise
 
 
@@ -80,7 +81,8 @@ class _Warnings(logging.Handler):
         from tqdm import tqdm
 
         with tqdm.external_write_mode():
-            click.secho(f"Warning: {record.getMessage()}", err=True, fg="yellow")
+            message = printable(record.getMessage())
+            click.secho(f"Warning: {message}", err=True, fg="yellow")
 
 
 @click.group(cls=_Door, context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,7 +130,7 @@ def samples(out: Path, count: int, seed: int, by_kind: bool) -> None:
     with _bars() as progress:
         paths = gelkit.draw_samples(out, count=count, seed=seed, by_kind=by_kind, progress=progress)
     classes = sorted({path.parent.name for path in paths})
-    click.echo(f"Drew {len(paths)} synthetic images of the classes {', '.join(classes)} in {out}")
+    _echo(f"Drew {len(paths)} synthetic images of the classes {', '.join(classes)} in {out}")
 
 
 @main.command()
@@ -186,12 +188,12 @@ def images(
             workers=workers,
             progress=progress,
         )
-    click.echo(describe_survey(catalog, found))
+    _echo(describe_survey(catalog, found))
     if table is not None:
         write_frame(survey_table(found), table)
-        click.echo(f"Table: {table}")
+        _echo(f"Table: {table}")
     if sheet is not None:
-        click.echo(f"Sheet: {', '.join(str(path) for path in draw_sheets(found.images, sheet))}")
+        _echo(f"Sheet: {', '.join(str(path) for path in draw_sheets(found.images, sheet))}")
     _echo_if_any(failed(found.failures), err=True)
     if strict and found.failures:
         raise _IMAGES_FAILED
@@ -273,9 +275,10 @@ def features(
             cache=cache,
             options=options,
             views=views,
+            limits=limits,
         )
     ]
-    click.echo(costs(plans))
+    _echo(costs(plans))
     for planned in plans:
         if planned.tasks:
             require_hardware(planned.recipe.hardware, planned.recipe.kernel)
@@ -285,7 +288,7 @@ def features(
         with _bars() as progress:
             its = carry_out(planned, options=options, workforce=workforce, progress=progress)
         failures |= {(failure.name, failure.sha256): failure for failure in its}
-        click.echo(done(planned, its))
+        _echo(done(planned, its))
     _echo_if_any(failed(list(failures.values())), err=True)
     if len(failures) == len(catalog) + len(catalog.unreadable):
         raise GelkitError(
@@ -364,7 +367,7 @@ def heads(
             workers=workers,
             progress=progress,
         )
-    click.echo(describe_results(results, read_assessment(folder), folder))
+    _echo(describe_results(results, read_assessment(folder), folder))
 
 
 @main.command()
@@ -411,15 +414,15 @@ def evaluate(
         else gelkit.read_catalog(test, allow_outside=allow_outside)
     )
     if catalog is None:
-        click.echo("No test set: give one with --test, or mark rows of the manifest as test.")
+        _echo("No test set: give one with --test, or mark rows of the manifest as test.")
         results = gelkit.read_results(folder / "results.csv")
-        click.echo(describe_results(results, read_assessment(folder), folder))
+        _echo(describe_results(results, read_assessment(folder), folder))
         return
     _echo_if_any(skipped(catalog))
     with _bars() as progress:
         results = gelkit.evaluate(folder, catalog, cache=cache, progress=progress)
     found = read_findings(folder)
-    click.echo(describe_results(results, read_assessment(folder), folder, found))
+    _echo(describe_results(results, read_assessment(folder), folder, found))
     if strict and results["test_n_images"].min() < len(catalog):
         raise _IMAGES_FAILED
 
@@ -458,7 +461,7 @@ def verify_caches(root: Path, repair: bool) -> None:
     """
     with _bars() as progress:
         shards = verify(root, repair=repair, progress=progress)
-    click.echo(verified(shards))
+    _echo(verified(shards))
     if any(shard.error and shard.set_aside is None for shard in shards):
         raise click.ClickException(
             "Expected whole caches. Received damage, listed above. Keep what is whole with: gelkit "
@@ -487,13 +490,13 @@ def doctor(weights_dir: Path | None, measure: bool) -> None:
     """
     from gelkit.features import diagnosis
 
-    click.echo(findings("Packages", diagnosis.find_packages()))
-    click.echo(findings("Hardware", diagnosis.find_hardware()))
-    click.echo(findings("ImageNet weights", diagnosis.find_pretrained(weights_dir)))
+    _echo(findings("Packages", diagnosis.find_packages()))
+    _echo(findings("Hardware", diagnosis.find_hardware()))
+    _echo(findings("ImageNet weights", diagnosis.find_pretrained(weights_dir)))
     if measure:
         with _bars() as progress:
             measured = diagnosis.measure_kernels(progress=progress)
-        click.echo(speeds(measured))
+        _echo(speeds(measured))
 
 
 @contextmanager
@@ -534,4 +537,9 @@ def _only_results() -> Path:
 
 def _echo_if_any(text: str, *, err: bool = False) -> None:
     if text:
-        click.echo(text, err=err)
+        _echo(text, err=err)
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    """Show a text in which names of files and classes cannot command the terminal."""
+    click.echo(printable(text), err=err)

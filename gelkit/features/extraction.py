@@ -94,10 +94,16 @@ def extract(
     :raises DeviceError: the hardware is not there.
     :raises CacheError: the cache is damaged, of another recipe, or cannot be written.
     """
-    limits = workforce.limits if workforce is not None else None
-    identified = identify(catalog, cache, limits=limits, progress=progress)
+    workforce = workforce or Workforce()
+    identified = identify(catalog, cache, limits=workforce.limits, progress=progress)
     plans = plan_views(
-        identified, backbone=backbone, hardware=hardware, cache=cache, options=options, views=views
+        identified,
+        backbone=backbone,
+        hardware=hardware,
+        cache=cache,
+        options=options,
+        views=views,
+        limits=workforce.limits,
     )
     failures = [
         carry_out(planned, options=options, workforce=workforce, progress=progress)
@@ -114,6 +120,7 @@ def plan_views(
     cache: str | Path,
     options: RecipeOptions | None,
     views: int,
+    limits: Limits,
 ) -> list[Plan]:
     """Plan the clean view, and, if more are wanted, the augmented ones.
 
@@ -129,6 +136,7 @@ def plan_views(
             cache=cache,
             options=options,
             views=chosen,
+            limits=limits,
         )
         for chosen in ((0,), tuple(range(1, views)))
         if chosen
@@ -167,7 +175,7 @@ def load(
     view: int = 0,
     progress: Progress = silent,
 ) -> Embeddings:
-    """Return a catalog's embeddings from the cache alone.
+    """Return a catalog's embeddings from the cache alone; what failed has none.
 
     :param view: 0 for the clean one; others if they were extracted.
     :raises MissingEmbeddingsError: some are not there; the message names the command.
@@ -183,13 +191,13 @@ def load(
         views=(view,),
         progress=progress,
     )
-    if planned.tasks:
+    if planned.missing:
         command = features_command([(backbone, hardware)], options or RecipeOptions(), cache)
         command += f" --views {view + 1}" if view else ""
         raise MissingEmbeddingsError(
-            planned.cache.folder, len(planned.tasks), len(planned.catalog), command
+            planned.cache.folder, len(planned.missing), len(planned.catalog), command
         )
-    return _assemble(planned, planned.failures, view)
+    return _assemble(planned, (*planned.failures, *planned.tried), view)
 
 
 def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup:

@@ -14,7 +14,7 @@ from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
 from gelkit.features.weights import WeightsError, find_weights
-from gelkit.features.workers import Task, decoder_version
+from gelkit.features.workers import Task, decoder_within
 from gelkit.images.catalog import Catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits
@@ -57,6 +57,14 @@ class Plan:
     """The distinct images of which the cache lacks views, and which."""
     failures: tuple[Failure, ...]
     """Images that cannot be read, or are known to fail."""
+    tried: tuple[Failure, ...]
+    """Images among the tasks that an earlier run tried in vain, and that may do another time."""
+
+    @property
+    def missing(self) -> tuple[Task, ...]:
+        """The tasks that no run has tried: those that failed must not be waited for for ever."""
+        tried = {failure.sha256 for failure in self.tried}
+        return tuple(task for task in self.tasks if task.sha256 not in tried)
 
     @property
     def catalog(self) -> Catalog:
@@ -126,6 +134,7 @@ def plan(
     cache: str | Path = "features",
     options: RecipeOptions | None = None,
     views: Collection[int] = (0,),
+    limits: Limits | None = None,
     progress: Progress = silent,
 ) -> Plan:
     """Find out which views of a catalog's images stage one has yet to embed.
@@ -133,6 +142,7 @@ def plan(
     Reads the bytes of images it does not know yet, to identify them. Imports no torch.
 
     :param views: (0,), or numbers of augmented views, from 1.
+    :param limits: what one image may ask for; with more memory, what failed is worth a try.
     :raises UsageError: an unknown backbone, hardware or option.
     :raises CacheError: the cache is damaged or of another recipe.
     """
@@ -143,24 +153,27 @@ def plan(
         )
     recipe = make_recipe(backbone, hardware, options, augmented=0 not in views)
     opened = Cache(Path(cache), recipe)
-    identified = identify(catalog, cache, progress=progress)
+    limits = limits or Limits()
+    identified = identify(catalog, cache, limits=limits, progress=progress)
     done = opened.identities()
-    known = {
-        sha256: failure
-        for sha256, failure in opened.failures().items()
-        if not failure.retry and failure.decoder == decoder_version()
-    }
+    recorded = {failure.sha256 or failure.name: failure for failure in opened.list_failures()}
+    decoder = decoder_within(limits)
     tasks: dict[str, Task] = {}
-    failed = []
+    failed: list[Failure] = []
+    tried: list[Failure] = []
     for image, digest in zip(identified.catalog.images, identified.sha256s, strict=True):
         missing = tuple(view for view in views if (digest, view) not in done)
         if digest is None or not missing:
             continue
-        if digest in known:
-            failed.append(replace(known[digest], name=image.name))
-        else:
+        failure = recorded.get(digest) or recorded.get(image.name)
+        is_final = failure is not None and not failure.retry and failure.decoder == decoder
+        if failure is not None:
+            its = replace(failure, name=image.name, sha256=digest)
+            (failed if is_final else tried).append(its)
+        if not is_final:
             tasks.setdefault(digest, Task(image.path, image.name, digest, missing))
-    return Plan(identified, opened, tuple(tasks.values()), (*identified.failures, *failed))
+    failures = (*identified.failures, *failed)
+    return Plan(identified, opened, tuple(tasks.values()), failures, tuple(tried))
 
 
 def choose_weights(
@@ -220,7 +233,7 @@ def _is_cached(
     catalog: Identified, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
 ) -> bool:
     return not any(
-        plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).tasks
+        plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).missing
         for backbone, hardware in pairs
     )
 

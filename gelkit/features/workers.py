@@ -23,10 +23,12 @@ from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from gelkit.errors import GelkitError
 from gelkit.features.backbones import Backbone, freeze
@@ -269,7 +271,8 @@ def _read(task: Task, rendering: Rendering) -> tuple[DecodedImage, int, str] | F
     except LimitError as error:
         return Failure(task.name, its_sha256, str(error), retry=True)
     except ImageError as error:
-        return Failure(task.name, its_sha256, str(error), retry=False, decoder=decoder_version())
+        decoder = decoder_within(limits)
+        return Failure(task.name, its_sha256, str(error), retry=False, decoder=decoder)
 
 
 def _out_of_memory(task: Task, limits: Limits) -> Failure:
@@ -284,19 +287,41 @@ def _out_of_memory(task: Task, limits: Limits) -> Failure:
 
 @contextmanager
 def _limited_memory(most: int) -> Iterator[None]:
-    """Let this process have so many more bytes; beyond, asking for memory is a MemoryError."""
+    """Let this process have so many more bytes; beyond, asking for memory is a MemoryError.
+
+    Only Linux tells what a process has, and counts all of it.
+    """
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    pages = int(Path("/proc/self/statm").read_text().split()[5])
-    resource.setrlimit(resource.RLIMIT_DATA, (pages * resource.getpagesize() + most, hard))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except OSError:
+        yield
+        return
+    finite = [limit for limit in (before, hard) if limit != resource.RLIM_INFINITY]
+    allowed = min([pages * resource.getpagesize() + most, *finite])
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
 
 
+def _warm_up(setup: Setup | Inspection) -> None:
+    """Have imported what the first images would import: that is not memory of theirs."""
+    with TemporaryDirectory() as folder:
+        for name in ("first.png", "first.tif"):
+            Image.new("L", (8, 8)).save(Path(folder, name))
+            setup.prepare(Task(Path(folder, name), name, sha256=""))
+
+
 def decoder_version() -> str:
     """Name what decodes images here, with versions."""
     return ", ".join(f"{name} {_version(name)}" for name in _DECODERS)
+
+
+def decoder_within(limits: Limits) -> str:
+    """Name what decodes images here, and the memory it has: short of it, some speak of damage."""
+    return f"{decoder_version()}, {limits.memory / 2**20:.0f} MiB"
 
 
 def _version(package: str) -> str:
@@ -377,7 +402,9 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
 
 def _serve(connection: Connection, clocks: Clocks) -> None:
     setup: Setup | Inspection = connection.recv()
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit: that of the setup is checked instead
     step = setup.open()
+    _warm_up(setup)
     connection.send(None)  # ready: from here on, an image may be to blame
 
     def prepared(number: int, task: Task) -> Any:

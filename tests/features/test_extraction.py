@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hostile import bomb_png, png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,7 +28,7 @@ from gelkit.features.weights import load_weights
 from gelkit.features.workers import Batch, Rendering, Task, embed, prepare
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.fingerprints import Fingerprints
-from gelkit.images.formats import decode
+from gelkit.images.formats import Limits, decode
 from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.views import render
 
@@ -196,9 +198,29 @@ def test_known_failures_are_not_tried_again_by_the_same_decoder(
     planned = plan(catalog, cache=tmp_path / "features", **QUICK)
     assert planned.tasks == ()
     assert [failure.name for failure in planned.failures] == ["a/broken.png"]
-    monkeypatch.setattr("gelkit.features.planning.decoder_version", lambda: "Pillow 99")
+    roomier = plan(catalog, cache=tmp_path / "features", limits=Limits(memory=2**40), **QUICK)
+    assert [task.name for task in roomier.tasks] == ["a/broken.png"]
+    monkeypatch.setattr("gelkit.features.planning.decoder_within", lambda limits: "Pillow 99")
     planned = plan(catalog, cache=tmp_path / "features", **QUICK)
     assert [task.name for task in planned.tasks] == ["a/broken.png"]
+
+
+def test_what_failed_does_not_stop_what_comes_after(tmp_path: Path) -> None:
+    """One scan that is too large would keep all the others from being compared."""
+    catalog = _draw(tmp_path / "gels", 2)
+    (tmp_path / "gels" / "a" / "wide.png").write_bytes(bomb_png(4000, 3000))
+    (tmp_path / "gels" / "a" / "large.png").write_bytes(png(side=2000))
+    limits = Limits(pixels=10**7, bytes=2 * 10**6)
+    places: dict[str, Any] = {"cache": tmp_path / "features", **QUICK}
+    hostile = read_catalog(tmp_path / "gels")
+    extract(hostile, workforce=Workforce(workers=1, limits=limits), **places)
+    embeddings = load(hostile, **places)
+    assert embeddings.names == load(catalog, **places).names
+    assert {failure.name for failure in embeddings.failures} == {"a/large.png", "a/wide.png"}
+    assert {task.name for task in plan(hostile, **places).tasks} == {"a/large.png", "a/wide.png"}
+    (tmp_path / "gels" / "b" / "new.png").write_bytes(png(1))
+    with pytest.raises(MissingEmbeddingsError, match="1 of them"):
+        load(read_catalog(tmp_path / "gels"), **places)
 
 
 def test_a_dangling_link_is_counted_and_nothing_readable_is_an_error(tmp_path: Path) -> None:

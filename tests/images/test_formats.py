@@ -294,14 +294,14 @@ def _png_16_bit_colour(values: npt.NDArray[np.uint16]) -> bytes:
     """Write what Pillow cannot: a PNG of three 16-bit channels."""
     height, width, _ = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def test_a_second_decoder_agrees() -> None:
@@ -455,6 +455,23 @@ def test_what_is_beyond_the_limits_is_refused(kind: str, container: str) -> None
     limits, reason = BEYOND[kind]
     with pytest.raises(ImageError, match=reason):
         decode(_saved(Image.fromarray(SEED), container), limits=limits)
+
+
+def test_a_file_that_is_too_large_is_refused_whatever_it_declares() -> None:
+    """A terabyte behind a small picture's header would be handed to the decoders."""
+    data = _saved(Image.fromarray(SEED), "PNG") + bytes(5000)
+    assert np.array_equal(decode(data).pixels, SEED)
+    with pytest.raises(ImageError, match="a file of"):
+        decode(data, limits=Limits(bytes=5000))
+
+
+def test_what_pillow_only_remarks_on_is_not_shown(recwarn: pytest.WarningsRecorder) -> None:
+    """Thousands of remarks of a library would bury the failures that matter."""
+    data = _saved(Image.fromarray(SEED), "PNG")
+    no_frames = _chunk(b"acTL", struct.pack(">II", 0, 0))
+    decoded = decode(data[:33] + no_frames + data[33:])
+    assert np.array_equal(decoded.pixels, SEED)
+    assert len(recwarn) == 0
 
 
 def test_too_many_frames_are_refused() -> None:
