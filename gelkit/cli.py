@@ -284,12 +284,16 @@ def features(
             require_hardware(planned.recipe.hardware, planned.recipe.kernel)
     workforce = Workforce(workers, batch_size, limits)
     failures: dict[tuple[str, str], Failure] = {}
+    tables = []
     for planned in plans:
         with _bars() as progress:
             its = carry_out(planned, options=options, workforce=workforce, progress=progress)
         failures |= {(failure.name, failure.sha256): failure for failure in its}
+        tables += [str(planned.cache.failures_file)] if its else []
         _echo(done(planned, its))
     _echo_if_any(failed(list(failures.values())), err=True)
+    if tables:
+        _echo(f"Tables of what failed: {', '.join(tables)}", err=True)
     if len(failures) == len(catalog) + len(catalog.unreadable):
         raise GelkitError(
             f"Expected at least one image that can be read. Received: {len(failures)} that failed."

@@ -1,16 +1,17 @@
 """Tables: CSV files that a spreadsheet opens without harm, and that are read back exactly.
 
-A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, which may
-run programs; names of files and classes are other people's. Text cells that begin so get an
-apostrophe in front, which spreadsheets take for "this is text", and which :func:`read_table` takes
-off again. Names that are no UTF-8 keep their bytes.
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@``, also in full width, for a
+formula, which may run programs; names of files and classes are other people's. Text cells that
+begin so get an apostrophe in front, which spreadsheets take for "this is text", and which
+:func:`read_table` takes off again. Names that are no UTF-8 keep their bytes.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,10 @@ from gelkit.files import write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 _APOSTROPHE = "'"
 _GUARDED = tuple(_APOSTROPHE + first for first in (*_FORMULAS, _APOSTROPHE))
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def guarded(text: str) -> str:
@@ -75,15 +77,49 @@ def parse_table(data: bytes) -> tuple[list[str], list[list[str]]]:
 
     :raises ValueError: it is no CSV, or a row has more or fewer cells than there are columns.
     """
-    text = io.StringIO(data.decode("utf-8-sig", errors="surrogateescape"), newline="")
-    try:
-        columns, *rows = [[unguarded(cell) for cell in row] for row in csv.reader(text) if row]
-    except csv.Error as error:
-        raise ValueError(f"expected CSV, received {error}") from error
-    for number, row in enumerate(rows, start=1):
+    rows = numbered_rows(data)
+    if not rows:
+        raise ValueError("expected a table, received nothing")
+    (_, columns), *others = rows
+    for line, row in others:
         if len(row) != len(columns):
-            raise ValueError(f"expected {len(columns)} cells in row {number}, received {len(row)}")
-    return columns, rows
+            raise ValueError(f"line {line}: expected {len(columns)} cells, received {len(row)}")
+    first, *cells = ([unguarded(cell) for cell in row] for _, row in rows)
+    return first, cells
+
+
+def numbered_rows(data: bytes) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV file's bytes, their cells as written, with their line numbers.
+
+    Lines may end as on any system; empty ones are left out. Bytes that are no UTF-8 are kept.
+
+    :returns: for each row the number of its first line, from 1, and its cells.
+    :raises ValueError: it is no CSV, or UTF-16.
+    """
+    if data.startswith(_UTF16_MARKS):
+        raise ValueError("expected UTF-8, received UTF-16")
+    text = data.decode("utf-8-sig", errors="surrogateescape")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows, line = [], 1
+    with _cells_up_to(len(text)):
+        try:
+            for row in reader:
+                rows.append((line, row))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise ValueError(f"line {line}: expected CSV, received {error}") from error
+    return [(line, row) for line, row in rows if row]
+
+
+@contextmanager
+def _cells_up_to(length: int) -> Iterator[None]:
+    """Have cells of such a length read, too: what was written must not be too long to be read."""
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, length))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _cell(value: object) -> object:

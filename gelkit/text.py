@@ -10,5 +10,10 @@ def shown(name: str) -> str:
     return "".join(each if each.isprintable() else _spelled(each) for each in name)
 
 
+def printable(text: str) -> str:
+    """Return a text of several lines, each of them as :func:`shown`."""
+    return "\n".join(map(shown, text.split("\n")))
+
+
 def _spelled(character: str) -> str:
     return ascii(character)[1:-1]

@@ -38,6 +38,8 @@ DOORS = {
     "keras": ("heads/architectures", "heads/training"),
     "click": ("cli", "options"),
     "tqdm": ("cli",),
+    "tifffile": ("images/tiffs",),
+    "imagecodecs": ("images/pictures",),
     "jinja2": (),
     "matplotlib": (),
 }

@@ -10,13 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gelkit.tables import guarded, read_table, unguarded, write_frame, write_table
+from gelkit.tables import (
+    guarded,
+    numbered_rows,
+    parse_table,
+    read_table,
+    unguarded,
+    write_frame,
+    write_table,
+)
 
 NAMES = st.text(max_size=12)
 BYTES = st.binary(max_size=12).map(lambda data: data.decode(errors="surrogateescape"))
-HARMFUL = st.tuples(st.sampled_from(["=", "+", "-", "@", "\t", "\r", "\n", "'"]), NAMES).map(
-    "".join
-)
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", *map(chr, (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20)))
+HARMFUL = st.tuples(st.sampled_from([*FORMULAS, "'"]), NAMES).map("".join)
 TEXTS = NAMES | BYTES | HARMFUL
 
 
@@ -29,7 +36,7 @@ def test_any_text_survives_its_cell(text: str) -> None:
 @given(TEXTS)
 def test_no_cell_is_a_formula(text: str) -> None:
     """A spreadsheet would run what somebody called a file."""
-    assert not guarded(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert not guarded(text).startswith(FORMULAS)
 
 
 @given(TEXTS, TEXTS)
@@ -62,6 +69,41 @@ def test_numbers_stay_numbers_and_nothing_stays_empty(tmp_path: Path) -> None:
 
 def test_a_row_of_another_length_is_refused(tmp_path: Path) -> None:
     """A table cut off by a full disk would be read as if it were whole."""
-    (tmp_path / "table.csv").write_text("a,b\n1\n")
-    with pytest.raises(ValueError, match="expected 2 cells in row 1, received 1"):
+    (tmp_path / "table.csv").write_text('a,b\n"1\n2",3\n\n1\n')
+    with pytest.raises(ValueError, match="line 5: expected 2 cells, received 1"):
         read_table(tmp_path / "table.csv")
+
+
+def test_a_cell_may_be_of_any_length(tmp_path: Path) -> None:
+    """A table with one long reason in it would be written, and be unreadable ever after."""
+    rows = [["x" * 1_000_000, "=" * 200_000]]
+    write_table(["path", "error"], rows, tmp_path / "table.csv")
+    assert read_table(tmp_path / "table.csv") == (["path", "error"], rows)
+
+
+UNREADABLE = {
+    "nothing": (b"", "received nothing"),
+    "empty lines": (b"\n\r\n", "received nothing"),
+    "UTF-16": ("path,label\n".encode("utf-16"), "received UTF-16"),
+    "a quote without end": (b'path,label\n1,2\n"3,4\n', "line 3: expected CSV"),
+    "text after a quote": (b'path,label\n"1"2,3\n', "line 2: expected CSV"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_is_no_table_is_refused_with_the_line(case: str) -> None:
+    """Half a table would be read as if it were whole, or nobody would find what is wrong."""
+    data, reason = UNREADABLE[case]
+    with pytest.raises(ValueError, match=reason):
+        parse_table(data)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_system(end: str) -> None:
+    """A table from another computer would be one long line, or errors name other lines."""
+    data = end.join(["path,label", "", '"1', '.png",a', "2.png,b"]).encode()
+    assert numbered_rows(data) == [
+        (1, ["path", "label"]),
+        (3, [f"1{end}.png", "a"]),
+        (5, ["2.png", "b"]),
+    ]

@@ -132,6 +132,11 @@ class Cache:
                 f"Received: {error.strerror}. No row is lost or doubled; the next run tries again."
             ) from error
 
+    @property
+    def failures_file(self) -> Path:
+        """The table of what failed, as CSV."""
+        return self.folder / _FAILURES_FILE
+
     def failures(self) -> dict[str, Failure]:
         """Return the images that failed, by SHA-256.
 
@@ -145,27 +150,26 @@ class Cache:
         :raises CacheError: the disk refused to give the list.
         """
         try:
-            columns, rows = parse_table(read_bytes(self.folder / _FAILURES_FILE))
+            columns, rows = parse_table(read_bytes(self.failures_file))
         except (FileNotFoundError, ValueError):
             return []
         if columns != list(_FAILURE_COLUMNS):
             return []
         return [
-            Failure(name, sha256, error, retry == str(True), decoder)
+            Failure(name, sha256, error, retry.casefold() == "true", decoder)
             for name, sha256, error, retry, decoder in rows
         ]
 
     def record_failures(self, failures: Iterable[Failure], resolved: Iterable[str] = ()) -> None:
-        """Keep failures beside the shards; forget those of ``resolved`` SHA-256s.
+        """Keep failures beside the shards, a row for each file that failed.
 
-        Of files that were never read, and have no SHA-256, only those given now are kept.
+        What was known of ``resolved`` SHA-256s, and of those that failed now, is forgotten, and
+        so are all files that have no SHA-256 since they were never read.
         """
+        new = {(its.name, its.sha256): its for its in failures}
+        forgotten = {"", *resolved, *(sha256 for _, sha256 in new)}
         listed = self.list_failures()
-        updated = self.failures() | {its.sha256: its for its in failures if its.sha256}
-        for sha256 in resolved:
-            updated.pop(sha256, None)
-        unread = {its.name: its for its in failures if not its.sha256}
-        kept = [*updated.values(), *unread.values()]
+        kept = [*(its for its in listed if its.sha256 not in forgotten), *new.values()]
         if kept != listed:
             self._write(_FAILURES_FILE, table_bytes(_FAILURE_COLUMNS, map(astuple, kept)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,10 +159,14 @@ def carry_out(
         planned.cache.compact()
         return planned.failures
     new = _compute(planned, options or RecipeOptions(), workforce or Workforce(), progress)
-    failed = {failure.sha256: failure for failure in new}
+    return (*planned.failures, *new)
+
+
+def _named(planned: Plan, failures: Sequence[Failure]) -> list[Failure]:
+    """Return the failures of images under all their names: each file of equal bytes has failed."""
+    failed = {failure.sha256: failure for failure in failures}
     images = zip(planned.catalog.images, planned.identified.sha256s, strict=True)
-    named = [replace(failed[sha], name=image.name) for image, sha in images if sha in failed]
-    return (*planned.failures, *named)
+    return [replace(failed[sha], name=image.name) for image, sha in images if sha in failed]
 
 
 def load(
@@ -251,9 +255,10 @@ def _compute(
                     embedded.update(to_strings(batch.rows.columns["sha256"]))
                 progress(what, done, planned.num_views)
     finally:
-        planned.cache.record_failures([*planned.failures, *failures], resolved=embedded)
+        named = _named(planned, failures)
+        planned.cache.record_failures([*planned.failures, *named], resolved=embedded)
     planned.cache.compact()
-    return failures
+    return named
 
 
 class _Unpublished:

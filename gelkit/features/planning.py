@@ -57,7 +57,7 @@ class Plan:
     """The distinct images of which the cache lacks views, and which."""
     failures: tuple[Failure, ...]
     """Images that cannot be read, or are known to fail."""
-    tried: tuple[Failure, ...]
+    tried: tuple[Failure, ...] = ()
     """Images among the tasks that an earlier run tried in vain, and that may do another time."""
 
     @property

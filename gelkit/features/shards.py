@@ -120,7 +120,7 @@ def encode(rows: Rows, recipe: Recipe) -> bytes:
         file.attrs["recipe"] = recipe.to_json()
         file.attrs["recipe_sha256"] = recipe.sha256
         file.attrs["rows_sha256"] = _rows_sha256(rows)
-        file.attrs["flag_names"] = json.dumps(FLAGS)
+        file.attrs["flag_names"] = json.dumps(list(FLAGS))
         file.attrs["intensity_names"] = json.dumps(INTENSITY_STATISTICS)
         for name, column in rows.columns.items():
             _write(file, name, column.astype(np.dtype(COLUMNS[name]).newbyteorder("<")))

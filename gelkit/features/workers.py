@@ -54,7 +54,7 @@ from gelkit.images.views import View, render, render_views
 
 MAX_DECODING_THREADS = 32
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
-_DECODERS = ("pillow", "tifffile", "imagecodecs", "biorad1sc_reader")
+_DECODERS = ("pillow", "tifffile", "imagecodecs")
 AHEAD = 3
 """Batches that a worker may hold: one being embedded, and those decoded meanwhile."""
 
@@ -255,10 +255,13 @@ def _passed_on(seen: Sequence[Inspected | Failure]) -> Batch:
 def _read(task: Task, rendering: Rendering) -> tuple[DecodedImage, int, str] | Failure:
     """Return an image, how many bytes its file has, and their SHA-256."""
     limits = rendering.limits
-    if len(os.fsencode(task.path)) > limits.path:
-        return Failure(
-            task.name, task.sha256, f"expected a path of at most {limits.path} bytes.", retry=True
+    length = len(os.fsencode(task.path))
+    if length > limits.path:
+        reason = (
+            f"expected a path of at most {limits.path} bytes. Received: one of {length}. Move the "
+            "file up, or raise --max-path."
         )
+        return Failure(task.name, task.sha256, reason, retry=True)
     try:
         data = read_bytes(task.path, limits.bytes)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from gelkit.errors import UsageError
 from gelkit.images.reading import irregular
-from gelkit.tables import unguarded, write_table
+from gelkit.tables import numbered_rows, unguarded, write_table
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".gel", ".1sc", ".scn"}
@@ -20,6 +19,7 @@ IMAGE_SUFFIXES = frozenset(
 MANIFEST_COLUMNS = ("path", "label", "group", "source", "split")
 SPLITS = ("train", "test")
 _SHOWN_LINES = 20
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
     A folder's first level of sub-folders names the classes; a manifest is a CSV file with the
     column ``path`` (relative to the manifest's folder) and any of ``label``, ``group``,
     ``source`` and ``split``. Several pieces of data become one catalog, named after the first.
+    Of a manifest's cells, ``'=`` and the like at the beginning stand for ``=``, as in every table
+    of gelkit, so that one may be made of another; all other cells are what they say.
 
     :param allow_outside: let a manifest name files outside its own folder.
     :raises UsageError: data that does not exist, no image at all, or a manifest that cannot be
@@ -93,10 +95,15 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
     if not catalog.images:
         raise UsageError(
             f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {_listed(data)}. "
-            f"Received: no image and {len(catalog.skipped)} other files. "
+            f"Received: no image and {len(catalog.skipped)} other files{_unread(catalog)}. "
             "Give a folder with a sub-folder of images for each class, or a CSV manifest."
         )
     return catalog
+
+
+def _unread(catalog: Catalog) -> str:
+    named = [f"{its.name!r}, {its.reason}" for its in catalog.unreadable]
+    return f", and what cannot be read: {_first(named)}" if named else ""
 
 
 def require_classes(catalog: Catalog) -> None:
@@ -137,12 +144,10 @@ def write_manifest(catalog: Catalog, path: Path) -> None:
 def _readable_piece(path: Path, allow_outside: bool) -> Catalog:
     try:
         return _read_piece(path, allow_outside)
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        where = getattr(error, "filename", None) or path
+    except OSError as error:
         raise UsageError(
-            f"Expected to read {str(where)!r}. Received: {reason}. Check the path and its "
-            "permissions."
+            f"Expected to read {str(error.filename or path)!r}. Received: {error.strerror}. Check "
+            "the path and its permissions."
         ) from error
 
 
@@ -224,19 +229,17 @@ def _folder_name(folder: Path) -> str:
 
 
 def _read_manifest(path: Path, allow_outside: bool) -> Catalog:
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.reader(file, strict=True)
-        columns = next(reader, [])
-        _require_columns(path, columns)
-        rows = {}
-        line = reader.line_num + 1
-        for row in reader:
-            if row:
-                rows[line] = row
-            line = reader.line_num + 1
+    try:
+        (_, columns), *rows = numbered_rows(path.read_bytes()) or [(1, [])]
+    except ValueError as error:
+        raise UsageError(
+            f"Expected the manifest {str(path)!r} to be CSV in UTF-8. Received: {error}. Save it "
+            "as 'CSV UTF-8'."
+        ) from error
+    _require_columns(path, columns)
     troubles: dict[int, str] = {}
     images: dict[int, CatalogImage] = {}
-    for line, row in rows.items():
+    for line, row in rows:
         try:
             images[line] = _manifest_image(path, columns, row, allow_outside)
         except _RowError as error:
@@ -252,9 +255,9 @@ def _require_columns(path: Path, columns: Sequence[str]) -> None:
     if "path" not in columns or unknown or len(set(columns)) < len(columns):
         raise UsageError(
             f"Expected the manifest {str(path)!r} to have the column 'path' and any of "
-            f"{', '.join(MANIFEST_COLUMNS[1:])}, each once, in UTF-8. Received: "
-            f"{', '.join(map(repr, columns)) or 'no columns'}. Rename or remove columns in its "
-            "first line."
+            f"{', '.join(MANIFEST_COLUMNS[1:])}, each once. Received: "
+            f"{', '.join(map(_quoted, columns)) or 'no columns'}. Rename or remove columns in its "
+            "first line, and separate them by commas."
         )
 
 
@@ -270,22 +273,22 @@ def _manifest_image(
     row = dict(zip(columns, map(unguarded, cells), strict=True))
     given = row["path"]
     if not given or "\0" in given:
-        raise _RowError(f"expected the path of an image, received {given!r}")
+        raise _RowError(f"expected the path of an image, received {_quoted(given)}")
     path = manifest.parent / given
-    if not allow_outside and not path.resolve().is_relative_to(manifest.parent.resolve()):
+    if not allow_outside and not _is_inside(path, manifest.parent):
         raise _RowError(
-            f"expected a path inside the manifest's folder, received {given!r}: move the manifest "
-            "above its images, or say --allow-outside"
+            f"expected a path inside the manifest's folder, received {_quoted(given)}: move the "
+            "manifest above its images, or say --allow-outside"
         )
     try:
         kind = irregular(os.stat(path).st_mode)
     except OSError as error:
-        raise _RowError(f"expected an image, received {given!r}: {error.strerror}") from error
+        kind = error.strerror
     if kind is not None:
-        raise _RowError(f"expected an image, received {given!r}: {kind}")
+        raise _RowError(f"expected an image, received {_quoted(given)}: {kind}")
     split = row.get("split") or "train"
     if split not in SPLITS:
-        raise _RowError(f"expected the split 'train' or 'test', received {split!r}")
+        raise _RowError(f"expected the split 'train' or 'test', received {_quoted(split)}")
     return CatalogImage(
         path=path,
         name=given,
@@ -296,6 +299,15 @@ def _manifest_image(
     )
 
 
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Tell whether a path leads into a folder, wherever links on its way point."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]!r}..."
+
+
 def _doubled(images: Mapping[int, CatalogImage]) -> dict[int, str]:
     """Return what is wrong with the lines whose image stands in an earlier line too."""
     lines: dict[Path, int] = {}
@@ -303,7 +315,8 @@ def _doubled(images: Mapping[int, CatalogImage]) -> dict[int, str]:
     for line, image in images.items():
         first = lines.setdefault(image.path.resolve(), line)
         if first != line:
-            troubles[line] = f"expected each image once, received {image.name!r} of line {first}"
+            given = _quoted(image.name)
+            troubles[line] = f"expected each image once, received {given} of line {first}"
     return troubles
 
 
@@ -320,6 +333,10 @@ def _listed_troubles(manifest: Path, troubles: Mapping[int, str]) -> str:
     )
 
 
-def _listed(names: Sequence[object], most: int = 5) -> str:
-    shown = ", ".join(repr(str(name)) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Sequence[object]) -> str:
+    return _first([repr(str(name)) for name in names])
+
+
+def _first(words: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(words[:most])
+    return shown + (f" and {len(words) - most} more" if len(words) > most else "")

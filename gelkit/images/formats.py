@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
@@ -246,7 +246,7 @@ class _Developed:
 
     pixels: Pixels
     maximum: float
-    flags: frozenset[str] = field(default_factory=frozenset)
+    flags: frozenset[str]
 
 
 def _developed(picture: StoredPicture, options: DecodeOptions) -> DecodedImage:

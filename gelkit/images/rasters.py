@@ -29,6 +29,7 @@ _TAG_ORIENTATION = 274
 _GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("LA", "P", "PA", "RGB", "RGBA")
 _COLOUR_PLACES = (64, 64)
+"""Columns and rows in which colour is looked for, as :func:`is_coloured` does in larger arrays."""
 COLOUR_TOLERANCE = 16
 """Of 255: JPEG's rounding tints grey by a few values, and a tint within this loses nothing."""
 

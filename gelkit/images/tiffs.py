@@ -19,6 +19,7 @@ from PIL import Image
 
 from gelkit.images.luminance import is_coloured, known_orientation, upright
 from gelkit.images.pictures import (
+    UNKNOWN,
     DecodeOptions,
     ImageError,
     LimitError,
@@ -41,7 +42,12 @@ _SUBFILE_TYPE = 255
 _ORIENTATION = 274
 _MAX_SAMPLE_VALUES = (341, 281)
 """SMaxSampleValue, which has the samples' own type, before MaxSampleValue."""
-_MD_FILE_TAG = 33445
+_MEASURES = frozenset(
+    {254, 255, 256, 257, 259, 262, 266, 274, 277, 278, 284, 317, 322, 323, 32997, 32998}
+)
+"""The tags by which sizes and the meaning of numbers are reckoned, each a single number."""
+_WHOLE_NUMBERS = frozenset({3, 4, 16})
+"""Types of tags: of 16, 32 and 64 bits, unsigned; tifffile makes text of 8 bits."""
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _UNSPECIFIED, _PREMULTIPLIED_ALPHA, _ALPHA = 0, 1, 2
@@ -53,6 +59,11 @@ _DEFLATE = frozenset({8, 32946})
 _LARGEST_DEFLATE_RATIO = 1032
 _PILLOW_COMPRESSIONS = _PLAIN | {2, 3, 4, 5, 7}
 """Those that Pillow reads: the fax ones, LZW and JPEG besides."""
+_CODECS = _PLAIN | {5, 34925, 34926, 50000}
+"""Those that imagecodecs reads within the size the page declares: LZW, LZMA, Zstandard.
+
+JPEG and its like have sizes of their own within, which may be made to exhaust the memory.
+"""
 _PILLOW_DEPTHS = {
     (_WHITE_IS_ZERO, 1): (1, 2, 4, 8, 16),
     (_BLACK_IS_ZERO, 1): (1, 2, 4, 8, 12, 16),
@@ -108,22 +119,50 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where TIFF and BigTIFF keep what; codes of :mod:`struct` without the byte order."""
+
+    first_offset: int
+    count: str
+    tag: str
+    tag_size: int
+    offset: str
+
+
+_LAYOUTS = {42: _Layout(4, "H", "HHI", 12, "I"), 43: _Layout(8, "Q", "HHQ", 20, "Q")}
+
+
 def _count_directories(data: bytes, limits: Limits) -> int:
     """Count the pages by following their offsets, within the file, the limit, and no circle."""
     order = "<" if data[:2] == b"II" else ">"
-    big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-    start, count_code, offset_code, tag_size = (8, "Q", "Q", 20) if big else (4, "H", "I", 12)
-    (offset,) = struct.unpack_from(order + offset_code, data, start)
+    layout = _LAYOUTS[struct.unpack_from(order + "H", data, 2)[0]]
+    (offset,) = struct.unpack_from(order + layout.offset, data, layout.first_offset)
     seen: set[int] = set()
     while offset:
         if offset in seen:
             raise ImageError("expected pages one after another. Received: a circle of them.")
         seen.add(offset)
         require_pages(len(seen), limits)
-        (tags,) = struct.unpack_from(order + count_code, data, offset)
-        end = offset + struct.calcsize(order + count_code) + tags * tag_size
-        (offset,) = struct.unpack_from(order + offset_code, data, end)
+        (tags,) = struct.unpack_from(order + layout.count, data, offset)
+        first = offset + struct.calcsize(order + layout.count)
+        end = first + tags * layout.tag_size
+        (offset,) = struct.unpack_from(order + layout.offset, data, end)
+        for place in range(first, end, layout.tag_size):
+            _require_number(*struct.unpack_from(order + layout.tag, data, place))
     return len(seen)
+
+
+def _require_number(code: int, kind: int, count: int) -> None:
+    """Check that a tag which measures the picture is a number, before anything multiplies it.
+
+    A text or a list in its place, times another number, would fill the memory.
+    """
+    if code in _MEASURES and (kind not in _WHOLE_NUMBERS or count != 1):
+        raise ImageError(
+            f"expected one whole number in tag {code}. Received: {count} of type {kind}. "
+            "Save the image again from the program that wrote it."
+        )
 
 
 @dataclass(frozen=True)
@@ -211,35 +250,36 @@ def _read_page(
     limits: Limits,
 ) -> StoredPicture:
     _require_whole(page, data, limits)
-    stored, orientation = _upright_samples(data, page, place.index, limits)
+    stored, orientation = _upright_samples(data, page, place.index)
+    channel = None if place.channel else options.channel
+    samples, alpha = _split(page, stored, channel)
+    channels = place.channels if channel is None else prod(stored.shape[2:])
     square_root = _is_square_root(file)
-    samples, alpha = _split(page, stored, None if place.channel else options.channel)
-    channel, channels = place.channel or options.channel or 1, place.channels
-    if place.channel is None and options.channel is not None:
-        channels = stored.shape[-1] if stored.ndim == 3 else 1
-    white_is_zero = page.photometric == _WHITE_IS_ZERO
-    counts = square_root is not None and not white_is_zero
-    flags = _flags(page, samples, channels) | place.flags
     return StoredPicture(
         samples=samples,
         container=_container(page, square_root),
-        mode=_mode(page),
+        mode=page.dtype.name if page.dtype is not None else UNKNOWN,
         bits=page.bitspersample,
         maximum=_stated_maximum(page, samples),
-        white_is_zero=white_is_zero,
-        background="light-background"
-        if white_is_zero
-        else ("dark-background" if counts else "unknown"),
+        white_is_zero=page.photometric == _WHITE_IS_ZERO,
+        background=_background(page, square_root),
         square_root=bool(square_root),
         alpha=alpha,
         premultiplied=_PREMULTIPLIED_ALPHA in page.extrasamples,
         orientation=orientation,
         page=place.page,
         pages=place.pages,
-        channel=channel,
+        channel=place.channel or channel or 1,
         channels=channels,
-        flags=flags,
+        flags=_flags(page, samples, channels) | place.flags,
     )
+
+
+def _background(page: TiffPage, square_root: bool | None) -> str:
+    """Return where no signal lies: white where white is zero, black in counts shown as such."""
+    if page.photometric == _WHITE_IS_ZERO:
+        return "light-background"
+    return UNKNOWN if square_root is None else "dark-background"
 
 
 def _container(page: TiffPage, square_root: bool | None) -> str:
@@ -292,9 +332,7 @@ def _require_bounded(segments: list[tuple[int, int]], data: bytes, limits: Limit
                 )
 
 
-def _upright_samples(
-    data: bytes, page: TiffPage, index: int, limits: Limits
-) -> tuple[Samples, int]:
+def _upright_samples(data: bytes, page: TiffPage, index: int) -> tuple[Samples, int]:
     """Return what is stored, (height, width) or (height, width, samples), and its orientation."""
     orientation = known_orientation(page.tags.valueof(_ORIENTATION))
     if not _is_plain(page) and _pillow_reads(page):
@@ -303,8 +341,13 @@ def _upright_samples(
         raise ImageError(
             "expected grey or RGB. Received: YCbCr that is not JPEG. Save it again as RGB."
         )
+    if page.compression not in _CODECS:
+        raise ImageError(
+            f"expected a compression of bytes. Received: {_name(page.compression)}, of a kind of "
+            "pixel that is not read so. Save it again uncompressed or with LZW."
+        )
     if not _is_plain(page):
-        imported_codecs(f"TIFF of compression {page.compression!s}")
+        imported_codecs(f"TIFF of compression {_name(page.compression)}")
     separate, _, height, width, together = page.shaped
     planes = page.asarray(squeeze=False, maxworkers=1).reshape(separate, height, width, together)
     stored: Samples = np.moveaxis(planes, 0, -2).reshape(height, width, separate * together)
@@ -368,13 +411,14 @@ def _split(page: TiffPage, stored: Samples, channel: int | None) -> tuple[Sample
             return stored, alpha
         return stored[..., chosen(channel, stored.shape[-1], "channel")], None
     raise ImageError(
-        f"expected grey, RGB or a palette. Received: {_photometric_name(page)} of "
+        f"expected grey, RGB or a palette. Received: {_name(page.photometric)} of "
         f"{page.samplesperpixel} samples. Export it as grey or RGB."
     )
 
 
-def _photometric_name(page: TiffPage) -> str:
-    return getattr(page.photometric, "name", str(page.photometric))
+def _name(value: int) -> str:
+    """Return how tifffile calls what a number stands for, or the number."""
+    return str(getattr(value, "name", value))
 
 
 def _coloured(page: TiffPage, indices: Samples) -> Samples:

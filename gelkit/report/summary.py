@@ -116,4 +116,4 @@ def _duration(secs: float) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shown, names[:_SHOWN_NAMES])) + (f" and {more} more" if more > 0 else "")

@@ -22,13 +22,17 @@ def slow_jpeg(scans: int, side: int = 2048) -> bytes:
     return data[:last] + data[last:-2] * scans + data[-2:]
 
 
-def bomb_png(width: int, height: int) -> bytes:
-    """Return a PNG of zeros, a thousandth of the size that it decodes to."""
+def bomb_png(width: int, height: int, rows: int | None = None) -> bytes:
+    """Return a PNG of zeros, a thousandth of the size that it decodes to.
+
+    :param rows: how many there really are, if not as many as it says.
+    """
     compressor = zlib.compressobj(9)
     row = bytes(1 + width)
-    rows = b"".join(compressor.compress(row) for _ in range(height)) + compressor.flush()
+    count = height if rows is None else rows
+    content = b"".join(compressor.compress(row) for _ in range(count)) + compressor.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -233,6 +234,9 @@ def test_failures_are_remembered_until_resolved(tmp_path: Path) -> None:
     cache.record_failures(unread)
     cache.record_failures(unread[1:])
     assert cache.list_failures() == [failures[1], unread[1]]
+    same = [replace(failures[1], name=name) for name in ("a.png", "b.png")]
+    cache.record_failures(same)
+    assert cache.list_failures() == same
     (cache.folder / "failures.csv").write_bytes(b'path,sha256\n"')
     assert cache.list_failures() == []
 

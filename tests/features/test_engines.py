@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -256,6 +257,14 @@ def test_what_a_worker_refuses_reaches_the_caller(tasks: list[Task], tmp_path: P
     torch.save(state, tmp_path / "broken.pth")
     with pytest.raises(DeviceError, match="Check the weights"):
         list(run_workers(tasks, _setup(weights=str(tmp_path / "broken.pth")), workers=1))
+
+
+def test_what_is_imported_once_is_no_images_memory(tasks: list[Task]) -> None:
+    """The first image would fail for what all of them need, and a broken import fail the rest."""
+    setup = replace(_setup(1), rendering=Rendering(limits=Limits(memory=12 * 2**20)))
+    batches = list(run_workers(tasks[:2], setup, workers=1))
+    assert [failure for batch in batches for failure in batch.failures] == []
+    assert len(_embeddings(batches)) == sum(len(task.views) for task in tasks[:2])
 
 
 def test_workers_fit_the_machine() -> None:

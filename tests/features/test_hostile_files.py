@@ -35,6 +35,11 @@ def _socket(path: Path) -> None:
         its.bind(path.name)  # whose length is limited
 
 
+def _sparse(path: Path, size: int) -> None:
+    with open(path, "wb") as file:
+        file.truncate(size)
+
+
 @contextmanager
 def _within(folder: Path) -> Iterator[None]:
     before = Path.cwd()
@@ -52,11 +57,15 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder.png": (Path.mkdir, "a folder"),
     "dangling.png": (lambda path: path.symlink_to("nowhere"), "No such file"),
     "loop.png": (lambda path: path.symlink_to(path.name), "symbolic links"),
+    "refused.png": (lambda path: path.symlink_to("/proc/self/mem"), "cannot be read"),
     "empty.png": (_write(b""), "expected"),
+    "also-empty.png": (_write(b""), "expected"),
     "cut.png": (_write(png()[:300]), "expected an image file that is whole"),
     "text.png": (_write(b"<script>alert(1)</script>"), "expected"),
     "large.png": (_write(png(side=1200)), "expected at most 1,048,576 bytes"),
+    "terabyte.png": (lambda path: _sparse(path, 2**40), "expected at most 1,048,576 bytes"),
     "wide.png": (_write(bomb_png(20_000, 200)), "expected at most 1,000,000 pixels"),
+    "vast.png": (_write(bomb_png(60_000, 60_000, rows=1)), "expected at most 1,000,000 pixels"),
     "slow.jpg": (_write(slow_jpeg(40_000, side=700)), "read and decoded within 1.5 s"),
     f"{'long' * 45}.png": (_write(png(98)), "expected a path of at most 200 bytes"),
 }
@@ -76,12 +85,10 @@ NAMES = (
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of two classes: all hostile things, and images of all kinds of names."""
-    root = tmp_path_factory.mktemp("d")
+def _make_folder(root: Path) -> Path:
+    """Make a folder of two classes: all hostile things, and images of all kinds of names."""
     for label in ("a", "b"):
-        (root / label).mkdir()
+        (root / label).mkdir(parents=True)
     for name, (make, _) in HOSTILE.items():
         make(root / "a" / name)
     (root / "a" / "folder.png" / "inside.png").write_bytes(png(99))
@@ -91,8 +98,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> Survey:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     """Return what looking at the folder finds."""
+    folder = _make_folder(tmp_path_factory.mktemp("d"))
     return survey(gelkit.read_catalog(folder), limits=LIMITS)
 
 
@@ -117,23 +125,70 @@ def _features(folder: Path, cache: Path, *options: str) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def test_the_failures_table_names_what_failed(folder: Path, tmp_path: Path) -> None:
+def test_the_failures_table_names_what_failed(tmp_path: Path) -> None:
     """After a run over thousands, what failed would be gone with the terminal."""
-    limits = ["--max-pixels", "1000000", "--max-bytes", "1048576", "--max-path", "200"]
-    done = _features(folder, tmp_path, *limits, "--decode-seconds", "1.5")
+    folder = _make_folder(tmp_path / "d")
+    cache = tmp_path / "c"
+    limits = ["--max-pixels", "1000000", "--max-bytes", "1048576", "--decode-seconds", "1.5"]
+    limits += ["--max-path", str(len(os.fsencode(folder)) + 100)]
+    done = _features(folder, cache, *limits)
     assert done.exit_code == 0, done.output
     assert f"the others are done: {len(HOSTILE)}" in done.output
-    assert "\x1b[2J" not in done.output
-    (table,) = tmp_path.glob("*/failures.csv")
+    (table,) = cache.glob("*/failures.csv")
     columns, rows = read_table(table)
     assert columns == ["path", "sha256", "error", "retry", "decoder"]
     assert sorted(row[0] for row in rows) == sorted(f"a/{name}" for name in HOSTILE)
-    strict = _features(folder, tmp_path, *limits, "--decode-seconds", "1.5", "--strict")
+    assert all(HOSTILE[row[0][2:]][1].split(" of at most")[0] in row[2] for row in rows)
+    for name in ("pipe.png", "slow.jpg"):
+        (folder / "a" / name).unlink()
+    strict = _features(folder, cache, *limits, "--strict")
     assert strict.exit_code == 1
-    (folder / "a" / "pipe.png").unlink()
-    assert _features(folder, tmp_path, *limits, "--decode-seconds", "1.5").exit_code == 0
-    kept = [row[0] for row in read_table(table)[1]]
-    assert sorted(kept) == sorted(f"a/{name}" for name in HOSTILE if name != "pipe.png")
+    assert f"the others are done: {len(HOSTILE) - 2}" in strict.output
+    known = [row[0] for row in read_table(table)[1]]
+    assert sorted(known) == sorted(f"a/{name}" for name in HOSTILE if name != "pipe.png")
+
+
+CLASSES = ("=1+1", "\x1b[2J<b>\n\"'")
+
+
+def _make_named(root: Path, seed: int) -> Path:
+    """Make a folder of two classes, with odd names of their own, of images of odd names."""
+    for name in CLASSES:
+        (root / name).mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        (root / CLASSES[number % 2] / name).write_bytes(png(seed + number))
+    return root
+
+
+def _gelkit(*words: object) -> Result:
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    assert "\x1b[2J" not in done.output
+    return done
+
+
+def test_odd_names_go_all_the_way(tmp_path: Path) -> None:
+    """After hours, the results would lack an image, or name another, because of its name."""
+    data, test, out = (tmp_path / name for name in ("data", "test", "out"))
+    places = ["--cache", tmp_path / "c", "--backbone", "mobilenet-v3", "--weights", "random"]
+    _make_named(data, 0)
+    (data / "\x1b[2Jno\nimage.txt").write_text("")
+    _gelkit("features", data, *places, "--workers", "1")
+    brief = ["--folds", "2", "--repeats", "1", "--epochs", "1", "--workers", "1"]
+    one = ["--hardware", "cpu", "--head", "single", "--optimizer", "sgd"]
+    _gelkit("heads", data, *places, *brief, *one, "--out", out)
+    _gelkit("evaluate", "--test", _make_named(test, 100), "--cache", tmp_path / "c", "--out", out)
+    (row,) = gelkit.read_results(out / "results.csv").to_dict("records")
+    assert row["classes"] == sorted(CLASSES)
+    assert row["test_n_images"] == len(NAMES)
+    for name in ("predictions.csv", "test_predictions.csv"):
+        columns, rows = read_table(out / name)
+        labels = {row[columns.index("image")]: row[columns.index("label")] for row in rows}
+        expected = {f"{CLASSES[i % 2]}/{name}": CLASSES[i % 2] for i, name in enumerate(NAMES)}
+        assert labels == expected
+        assert [f"probability_{label}" for label in sorted(CLASSES)] == columns[-2:]
+    trained = gelkit.read_catalog(out / "training.csv", allow_outside=True)
+    assert {image.path for image in trained.images} == set(data.glob("*/*.png"))
 
 
 @pytest.mark.parametrize("change", ["gone", "pipe", "other"])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gelkit.heads.predictions import predicted_columns, write_predictions
+from gelkit.tables import read_table
 
 NAMES = (
     "a,b.png",
@@ -18,11 +19,20 @@ NAMES = (
     'a"b',
     "line\nbreak",
     "cr\rx",
+    "=cmd|' -C calc'!A0",
+    "-1",
+    "'quoted'",
+    "'=1",
+    "\ttab",
+    "nul\0",
+    "\x1b[2J",
+    "<b>",
 )
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
+    columns, rows = read_table(path)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def test_names_are_read_back_as_they_were(tmp_path: Path) -> None:
@@ -32,7 +42,10 @@ def test_names_are_read_back_as_they_were(tmp_path: Path) -> None:
     again = _read(tmp_path / "predictions.csv")
     assert tuple(again["image"]) == NAMES + NAMES[:2]
     assert tuple(again["label"]) == NAMES[::-1] + NAMES[:2]
-    assert b"gel\xe9.png" in (tmp_path / "predictions.csv").read_bytes()
+    content = (tmp_path / "predictions.csv").read_bytes()
+    assert b"gel\xe9.png" in content
+    assert b"'=cmd" in content
+    assert b"\n=cmd" not in content
 
 
 def test_probabilities_are_read_back_to_the_last_digit(tmp_path: Path) -> None:

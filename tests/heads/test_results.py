@@ -33,7 +33,10 @@ VALUES = {
     "int": st.integers(-(2**62), 2**62),
     "count": st.integers(0, 2**62),
     "float": st.floats(allow_nan=False),
-    "str": TEXTS | st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))),
+    "str": TEXTS
+    | st.text()
+    | st.tuples(st.sampled_from("=+-@'"), st.text()).map("".join)
+    | st.binary().map(lambda data: data.decode(errors="surrogateescape")),
     "json": st.lists(TEXTS | st.text() | st.lists(st.floats(allow_nan=False))),
 }
 

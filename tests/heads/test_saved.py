@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gelkit.errors import GelkitError
 from gelkit.features.recipe import RecipeOptions, make_recipe
+from gelkit.heads.architectures import load_keras
 from gelkit.heads.configurations import Configuration
 from gelkit.heads.saved import (
     SavedHead,
@@ -25,7 +30,9 @@ from gelkit.heads.saved import (
     write_head,
     write_record,
 )
-from gelkit.heads.training import Settings
+from gelkit.heads.training import Settings, load_head
+
+keras = load_keras()
 
 FIFTH = Configuration(5, "cpu", "vgg16", "single", "adam")
 OPTIONS = RecipeOptions(weights="random", weights_seed=3)
@@ -227,6 +234,88 @@ def test_an_old_record_never_speaks_for_a_new_head(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_head(tmp_path, replace(SAVED, row={1j: 1}), b"a third", PROBABILITIES)  # type: ignore[dict-item]
     assert read_record(tmp_path, FIFTH) is None
+
+
+def _external_link(weights: h5py.Group, other: Path) -> None:
+    weights["0"] = h5py.ExternalLink(str(other), "/0")
+
+
+def _soft_link(weights: h5py.Group, other: Path) -> None:
+    weights.file["other"] = np.zeros((2, 2), np.float32)
+    weights["0"] = h5py.SoftLink("/other")
+
+
+def _external_storage(weights: h5py.Group, other: Path) -> None:
+    weights.create_dataset("0", (2, 2), "f4", external=str(other))
+
+
+def _virtual(weights: h5py.Group, other: Path) -> None:
+    layout = h5py.VirtualLayout((2, 2), "f4")
+    layout[:] = h5py.VirtualSource(str(other), "0", (2, 2))
+    weights.create_virtual_dataset("0", layout)
+
+
+def _terabytes(weights: h5py.Group, other: Path) -> None:
+    weights.create_dataset("0", (2**20, 2**20), "f4", chunks=(1, 1024))
+
+
+TRAPS = {
+    _external_link: "H5 file with ExternalLink",
+    _soft_link: "H5 file with SoftLink",
+    _external_storage: "H5 file with external Dataset",
+    _virtual: "H5 file with virtual Dataset",
+    _terabytes: "refusing to load a potential decompression/shape bomb",
+}
+
+
+def _trapped(head: Path, trap: Callable[[h5py.Group, Path], None], other: Path) -> None:
+    """Set a trap in place of a weight of a head with one dense layer."""
+    with zipfile.ZipFile(head) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    weights = head.with_suffix(".h5")
+    weights.write_bytes(contents["model.weights.h5"])
+    with h5py.File(weights, "r+") as file:
+        group = file["layers/dense/vars"]
+        del group["0"]
+        trap(group, other)
+    contents["model.weights.h5"] = weights.read_bytes()
+    with zipfile.ZipFile(head, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
+def test_a_head_that_reaches_elsewhere_is_refused(
+    trap: Callable[[h5py.Group, Path], None], tmp_path: Path
+) -> None:
+    """A head from a stranger could read other files, or fill the memory."""
+    path = tmp_path / "head.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")]).save(path)
+    assert len(load_head(path).get_weights()) == 2
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["0"] = np.ones((2, 2), np.float32)
+    _trapped(path, trap, tmp_path / "other.h5")
+    with pytest.raises(GelkitError, match=TRAPS[trap]):
+        load_head(path)
+
+
+class _Malice:
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.proof),)
+
+
+def test_predictions_that_are_a_program_are_not_run(tmp_path: Path) -> None:
+    """Opening results from somebody else would run whatever they put into them."""
+    write_head(tmp_path, SAVED, b"a head", PROBABILITIES)
+    planted = np.empty(1, dtype=object)
+    planted[0] = _Malice(tmp_path / "executed")
+    np.save(head_path(tmp_path, FIFTH).with_suffix(".npy"), planted, allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_probabilities(tmp_path, FIFTH)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_columns_are_added_to_a_row_and_the_rest_stays() -> None:

@@ -62,6 +62,21 @@ def test_links_in_circles_and_pipes_do_no_harm(tmp_path: Path) -> None:
     assert catalog.skipped == ("a/pipe.txt",)
 
 
+def test_folders_too_deep_for_the_system_are_named(tmp_path: Path) -> None:
+    """A folder that a backup program put into itself a hundred times would end the run."""
+    _files(tmp_path, "a/1.png")
+    folder = os.open(tmp_path / "a", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=folder)
+        below = os.open("x" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    catalog = read_catalog(tmp_path)
+    assert [image.name for image in catalog.images] == ["a/1.png"]
+    assert [its.reason for its in catalog.unreadable] == ["cannot be listed: File name too long"]
+
+
 def test_several_pieces_become_one_catalog(tmp_path: Path) -> None:
     """Only the first of several folders would be embedded."""
     first, second = _files(tmp_path / "x", "a/1.png"), _files(tmp_path / "y", "2.png")
@@ -85,7 +100,7 @@ def test_a_manifest_tells_label_group_source_and_split(tmp_path: Path) -> None:
     assert [image.name for image in catalog.only("test").images] == ["2.png"]
 
 
-MANIFESTS = {
+MANIFESTS: dict[str, tuple[str | bytes, str]] = {
     "no path": ("file,label\n1.png,a\n", "the column 'path'"),
     "unknown column": ("path,lable\n1.png,a\n", "Received: 'path', 'lable'"),
     "empty": ("", "no columns"),
@@ -97,28 +112,85 @@ MANIFESTS = {
     "twice": ("path,label\n1.png,a\n./1.png,b\n", "line 3: expected each image once"),
     "cells": ("path,label\n1.png\n", "line 2: expected 2 cells, received 1"),
     "column twice": ("path,label,label\n1.png,a,b\n", "each once"),
-    "other encoding": ("path,label\n1.png,a\n".encode("utf-16").decode("latin-1"), "in UTF-8"),
+    "other encoding": ("path,label\n1.png,a\n".encode("utf-16"), "Received: expected UTF-8"),
+    "no end of a quote": ('path,label\n1.png,a\n"1.png,b\n', "line 3: expected CSV"),
+    "semicolons": ("path;label\n1.png;a\n", "separate them by commas"),
+    "old line ends": ("path,label\r1.png,a\rx.png,a\r", "line 3: expected an image"),
+    "after a name of two lines": ('path\n1.png\n"x\n.png"\n\ny.png\n', "line 6: expected an image"),
+    "more cells": ("path,label\n1.png,a,b\n", "line 2: expected 2 cells, received 3"),
+    "a long cell": (f"path\n1.png\n{'x' * 10_000}\n", f"received '{'x' * 200}'...: File name too"),
+    "a pipe": ("path\npipe.png\n", "line 2: expected an image, received 'pipe.png': a named pipe"),
+    "a folder": ("path\nfolder.png\n", "received 'folder.png': a folder"),
+    "a link to itself": ("path\nloop.png\n", "received 'loop.png': Too many levels"),
+    "many": ("path\n" + "x.png\n" * 30, "line 21: expected an image, received 'x.png': No such"),
+    "how many": ("path\n" + "x.png\n" * 30, "Received 30 that do not"),
+    "and how many more": ("path\n" + "x.png\n" * 30, "\n  and 10 more"),
     "NUL": ("path,label\n1.png\0,a\n", "line 2: expected the path of an image"),
     "all of them": (
         "path,split\nx.png,\n1.png,no\n\n1.png,train\n1.png,train\n",
         "Received 3 that do not; nothing was read:\n  line 2: ",
     ),
     "outside": ("path,label\n../outside.png,a\n", "inside the manifest's folder"),
+    "outside by a link": ("path\nlink.png\n", "inside the manifest's folder"),
+    "outside by a folder": ("path\nup/outside.png\n", "inside the manifest's folder"),
+    "outside and not there": ("path\n../none.png\n", "inside the manifest's folder"),
+    "outside from the root": ("path\n/dev/null\n", "inside the manifest's folder"),
 }
 
 
 @pytest.mark.parametrize("mistake", MANIFESTS)
 def test_a_mistake_in_a_manifest_names_its_line(mistake: str, tmp_path: Path) -> None:
     """Someone with 10,000 lines would have to search for the wrong one."""
-    _files(tmp_path, "outside.png", "data/1.png")
-    text, message = MANIFESTS[mistake]
-    (tmp_path / "data" / "gels.csv").write_text(text)
+    _files(tmp_path, "outside.png", "data/1.png", "data/folder.png/2.png")
+    (tmp_path / "data" / "link.png").symlink_to(tmp_path / "outside.png")
+    (tmp_path / "data" / "up").symlink_to(tmp_path)
+    (tmp_path / "data" / "loop.png").symlink_to("loop.png")
+    os.mkfifo(tmp_path / "data" / "pipe.png")
+    content, message = MANIFESTS[mistake]
+    data = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "data" / "gels.csv").write_bytes(data)
     with pytest.raises(UsageError) as error:
         read_catalog(tmp_path / "data" / "gels.csv")
     assert message in str(error.value)
 
 
-LABELS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=8)
+def test_links_within_the_folder_and_outside_if_allowed_are_followed(tmp_path: Path) -> None:
+    """Someone who keeps images once and links them would have to copy them."""
+    _files(tmp_path, "outside.png", "data/1.png")
+    (tmp_path / "data" / "inner.png").symlink_to("1.png")
+    (tmp_path / "data" / "outer.png").symlink_to("../outside.png")
+    (tmp_path / "data" / "inner.csv").write_text("path\ninner.png\n")
+    (tmp_path / "data" / "outer.csv").write_text("path\nouter.png\n../outside.png\n")
+    assert len(read_catalog(tmp_path / "data" / "inner.csv")) == 1
+    with pytest.raises(UsageError, match="line 3: expected each image once"):
+        read_catalog(tmp_path / "data" / "outer.csv", allow_outside=True)
+    (tmp_path / "data" / "outer.csv").write_text("path\nouter.png\n")
+    assert len(read_catalog(tmp_path / "data" / "outer.csv", allow_outside=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1.png", "=1.png"),
+        ("=1.png", "'=1.png"),
+        ("'1.png", "'1.png"),
+        ("''1.png", "'''1.png"),
+        (" 1.png", " 1.png"),
+        ('"1".png', '"""1"".png"'),
+        ("1\n2.png", '"1\n2.png"'),
+        ("\x1b[2J.png", "\x1b[2J.png"),
+    ],
+)
+def test_names_in_a_manifest_are_what_they_say(name: str, cell: str, tmp_path: Path) -> None:
+    """A file with an odd name could not be listed, or another be taken for it."""
+    _files(tmp_path, name)
+    (tmp_path / "gels.csv").write_text(f"path\n{cell}\n")
+    (image,) = read_catalog(tmp_path / "gels.csv").images
+    assert image.name == name
+
+
+BYTES = st.binary(min_size=1, max_size=8).map(lambda data: data.decode(errors="surrogateescape"))
+LABELS = BYTES | st.text(min_size=1, max_size=8).filter(lambda text: text.encode(errors="ignore"))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -163,6 +235,9 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
         read_catalog(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="no image and 1 other"):
         read_catalog(_files(tmp_path / "texts", "a/notes.txt"))
+    (tmp_path / "texts" / "a" / "gone.png").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"cannot be read: 'a/gone\.png', .*No such file"):
+        read_catalog(tmp_path / "texts")
     with pytest.raises(UsageError, match=r"Received: 1 \('a'\)"):
         require_classes(read_catalog(_files(tmp_path / "one", "a/1.png")))
     with pytest.raises(UsageError, match=r"'2\.png'"):
