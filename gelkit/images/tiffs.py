@@ -258,7 +258,7 @@ def _read_page(
     return StoredPicture(
         samples=samples,
         container=_container(page, square_root),
-        mode=page.dtype.name if page.dtype is not None else UNKNOWN,
+        mode=_mode(page),
         bits=page.bitspersample,
         maximum=_stated_maximum(page, samples),
         white_is_zero=page.photometric == _WHITE_IS_ZERO,
@@ -484,6 +484,19 @@ def _flags(page: TiffPage, samples: Samples, channels: int) -> frozenset[str]:
 def _mode(page: TiffPage) -> str:
     """Return Pillow's name of how a pixel is stored; where it has none, NumPy's of the sample."""
     kind = page.dtype.name if page.dtype is not None else "unknown"
+    samples = page.samplesperpixel
+    if page.photometric == _PALETTE:
+        return "P"
+    if page.photometric in (_RGB, _YCBCR):
+        colour = "RGB" if samples == 3 else "RGBA"
+        return colour if kind == "uint8" else f"{colour} {kind}"
+    name = "1" if page.bitspersample == 1 else {"uint8": "L", "uint16": "I;16"}.get(kind, kind)
+    return name if samples == 1 else f"{samples} x {name}"
+
+
+def _mode(page: TiffPage) -> str:
+    """Return Pillow's name of how a pixel is stored; where it has none, NumPy's of the sample."""
+    kind = page.dtype.name if page.dtype is not None else UNKNOWN
     samples = page.samplesperpixel
     if page.photometric == _PALETTE:
         return "P"
