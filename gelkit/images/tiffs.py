@@ -492,16 +492,3 @@ def _mode(page: TiffPage) -> str:
         return colour if kind == "uint8" else f"{colour} {kind}"
     name = "1" if page.bitspersample == 1 else {"uint8": "L", "uint16": "I;16"}.get(kind, kind)
     return name if samples == 1 else f"{samples} x {name}"
-
-
-def _mode(page: TiffPage) -> str:
-    """Return Pillow's name of how a pixel is stored; where it has none, NumPy's of the sample."""
-    kind = page.dtype.name if page.dtype is not None else UNKNOWN
-    samples = page.samplesperpixel
-    if page.photometric == _PALETTE:
-        return "P"
-    if page.photometric in (_RGB, _YCBCR):
-        colour = "RGB" if samples == 3 else "RGBA"
-        return colour if kind == "uint8" else f"{colour} {kind}"
-    name = "1" if page.bitspersample == 1 else {"uint8": "L", "uint16": "I;16"}.get(kind, kind)
-    return name if samples == 1 else f"{samples} x {name}"
