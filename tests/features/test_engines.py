@@ -261,7 +261,7 @@ def test_what_a_worker_refuses_reaches_the_caller(tasks: list[Task], tmp_path: P
 
 def test_what_is_imported_once_is_no_images_memory(tasks: list[Task]) -> None:
     """The first image would fail for what all of them need, and a broken import fail the rest."""
-    setup = replace(_setup(1), rendering=Rendering(limits=Limits(memory=12 * 2**20)))
+    setup = replace(_setup(1), rendering=Rendering(limits=Limits(memory=2**19)))
     batches = list(run_workers(tasks[:2], setup, workers=1))
     assert [failure for batch in batches for failure in batch.failures] == []
     assert len(_embeddings(batches)) == sum(len(task.views) for task in tasks[:2])

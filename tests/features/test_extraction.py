@@ -214,6 +214,9 @@ def test_what_failed_does_not_stop_what_comes_after(tmp_path: Path) -> None:
     places: dict[str, Any] = {"cache": tmp_path / "features", **QUICK}
     hostile = read_catalog(tmp_path / "gels")
     extract(hostile, workforce=Workforce(workers=1, limits=limits), **places)
+    assert [its.name for its in identify(hostile, places["cache"], limits=limits).failures] == [
+        "a/large.png"
+    ]
     embeddings = load(hostile, **places)
     assert embeddings.names == load(catalog, **places).names
     assert {failure.name for failure in embeddings.failures} == {"a/large.png", "a/wide.png"}

@@ -161,7 +161,7 @@ def _make_named(root: Path, seed: int) -> Path:
 
 
 def _gelkit(*words: object) -> Result:
-    done = CliRunner().invoke(main, [str(word) for word in words])
+    done = CliRunner().invoke(main, [str(word) for word in words], color=True)  # kept, as on a tty
     assert done.exit_code == 0, done.output
     assert "\x1b[2J" not in done.output
     return done
@@ -173,7 +173,8 @@ def test_odd_names_go_all_the_way(tmp_path: Path) -> None:
     places = ["--cache", tmp_path / "c", "--backbone", "mobilenet-v3", "--weights", "random"]
     _make_named(data, 0)
     (data / "\x1b[2Jno\nimage.txt").write_text("")
-    _gelkit("features", data, *places, "--workers", "1")
+    assert "\\x1b[2J<b>" in _gelkit("images", data, "--workers", "1").output
+    assert "\\x1b[2Jno\\nimage.txt" in _gelkit("features", data, *places, "--workers", "1").output
     brief = ["--folds", "2", "--repeats", "1", "--epochs", "1", "--workers", "1"]
     one = ["--hardware", "cpu", "--head", "single", "--optimizer", "sgd"]
     _gelkit("heads", data, *places, *brief, *one, "--out", out)
