@@ -41,6 +41,7 @@ from gelkit.text import printable
 
 if TYPE_CHECKING:
     from gelkit.features.cache import Failure
+    from gelkit.images.formats import Limits
 
 
 class _UsedWrongly(click.ClickException):
@@ -171,14 +172,13 @@ def images(
       gelkit images my_gels --sheet sheet.png --csv images.csv
     """
     from gelkit.features.surveys import survey
-    from gelkit.images.formats import Limits
     from gelkit.report.listing import describe_survey, survey_table
     from gelkit.report.sheet import draw_sheets
     from gelkit.tables import write_frame
 
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
     _echo_if_any(skipped(catalog))
-    limits = Limits(**{name: viewing.pop(name) for name in Limits.__dataclass_fields__})
+    limits = _limits(viewing)
     with _bars() as progress:
         found = survey(
             catalog,
@@ -256,9 +256,8 @@ def features(
     """
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.hardware import require_hardware
-    from gelkit.images.formats import Limits
 
-    limits = Limits(**{name: recipe.pop(name) for name in Limits.__dataclass_fields__})
+    limits = _limits(recipe)
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
     _echo_if_any(skipped(catalog))
     with _bars() as progress:
@@ -526,6 +525,13 @@ def _close(bars: dict[str, Any]) -> None:
     for bar in bars.values():
         bar.close()
     bars.clear()
+
+
+def _limits(given: dict[str, Any]) -> Limits:
+    """Take the limits out of the options that were given."""
+    from gelkit.images.formats import Limits
+
+    return Limits(**{name: given.pop(name) for name in Limits.__dataclass_fields__})
 
 
 def _only_results() -> Path:

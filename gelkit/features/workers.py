@@ -238,10 +238,8 @@ def inspect(task: Task, rendering: Rendering, with_pictures: bool) -> Inspected 
     if isinstance(read, Failure):
         return read
     image, n_bytes, its_sha256 = read
-    pictures = draw_pictures(image, rendering.geometry, rendering.window)
-    return Inspected(
-        task.name, its_sha256, n_bytes, image.record, pictures if with_pictures else None
-    )
+    pictures = draw_pictures(image, rendering.geometry, rendering.window) if with_pictures else None
+    return Inspected(task.name, its_sha256, n_bytes, image.record, pictures)
 
 
 def _passed_on(seen: Sequence[Inspected | Failure]) -> Batch:

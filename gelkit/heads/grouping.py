@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +13,9 @@ import numpy.typing as npt
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.images.catalog import CatalogImage
-from gelkit.images.formats import DecodeOptions, decode
+from gelkit.images.formats import DecodeOptions, Limits, decode
 from gelkit.images.linkage import complete_linkage
+from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.similarity import near_duplicates
 from gelkit.images.views import View, render
 from gelkit.progress import Progress, silent
@@ -26,6 +29,9 @@ FEW_GROUPS = 30
 """Below so many in a class, intervals are wide and a winner is mostly luck."""
 
 _SHOWN_NAMES = 5
+
+_AS_EMBEDDED = Limits(pixels=sys.maxsize, bytes=sys.maxsize, pages=sys.maxsize)
+"""Of bytes that stage one has decoded already: its limits are not known here."""
 
 
 def group_images(
@@ -57,10 +63,11 @@ def find_near_copies(
 ) -> npt.NDArray[np.bool_]:
     """Return which images are near-duplicates of one of other, known images, (images,)."""
     images = (*known.images, *embeddings.images)
+    sha256s = (*known.sha256s, *embeddings.sha256s)
     hashes = [its.records["perceptual_hash"] for its in (known, embeddings)]
     pairs = near_duplicates(
         np.concatenate(hashes),
-        lambda number: _clean_view(images[number], embeddings.recipe.decoding),
+        lambda number: _clean_view(images[number], sha256s[number], embeddings.recipe.decoding),
         known=len(known),
         progress=progress,
     )
@@ -93,18 +100,37 @@ def require_splittable(embeddings: Embeddings, groups: Groups, folds: int) -> No
 def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
     """Return the near-duplicates' groups; images of equal bytes count once."""
     _, first, position = np.unique(embeddings.sha256s, return_index=True, return_inverse=True)
+    identities = [embeddings.sha256s[i] for i in first]
     pairs = near_duplicates(
         embeddings.records["perceptual_hash"][first],
-        lambda number: _clean_view(embeddings.images[first[number]], embeddings.recipe.decoding),
+        lambda number: _clean_view(
+            embeddings.images[first[number]], identities[number], embeddings.recipe.decoding
+        ),
         progress=progress,
     )
-    identities = [embeddings.sha256s[i] for i in first]
     groups: Groups = complete_linkage(pairs, identities)[position]
     return groups
 
 
-def _clean_view(image: CatalogImage, decoding: DecodeOptions) -> View:
-    return render(decode(image.path.read_bytes(), decoding))
+def _clean_view(image: CatalogImage, sha256: str, decoding: DecodeOptions) -> View:
+    """Render an image whose bytes stage one has decoded, within limits that it was given then.
+
+    :raises UsageError: the file has gone, or holds other bytes.
+    """
+    try:
+        data = read_bytes(image.path, sys.maxsize)
+    except OSError as error:
+        raise _changed(image, why_unread(error)) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _changed(image, "other bytes")
+    return render(decode(data, decoding, _AS_EMBEDDED))
+
+
+def _changed(image: CatalogImage, received: str) -> UsageError:
+    return UsageError(
+        f"Expected {str(image.path)!r} as it was when it was embedded. Received: {received}. Embed "
+        "what is there now: gelkit features DATA"
+    )
 
 
 def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:

@@ -63,7 +63,7 @@ class Limits:
     """What one file may ask for; whatever declares more is refused before it is allocated.
 
     Seconds, memory and the path are watched by whoever reads files in processes of their own.
-    Pillow itself refuses more than 178,956,970 pixels, whatever is allowed here.
+    Outside of stage one's processes Pillow refuses more than 178,956,970 pixels by itself.
     """
 
     pixels: int = 100_000_000

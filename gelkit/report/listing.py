@@ -73,7 +73,7 @@ def survey_table(found: Survey) -> pd.DataFrame:
         {"path": failure.name, "sha256": failure.sha256, "error": failure.error}
         for failure in found.failures
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)  # whole numbers stay so beside empty cells
 
 
 def _row(image: Inspected) -> dict[str, object]:

@@ -87,7 +87,7 @@ def _captions(image: Inspected) -> Iterator[tuple[str, str]]:
     record = image.record
     yield shown(image.name), _INK
     size = f"{record.width} x {record.height}, {record.bit_depth} bits"
-    yield f"{record.format} {record.mode}, {size}, 1/{image.shrinking:.1f}", _FAINT
+    yield f"{record.format} {record.mode}, {size}, {image.shrinking:.1f} times smaller", _FAINT
     yield ", ".join(image.remarks), _WARNING
 
 

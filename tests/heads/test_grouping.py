@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.grouping import group_images, require_splittable
 from gelkit.images.catalog import read_catalog
-from gelkit.images.formats import decode
+from gelkit.images.formats import ImageError, decode
 from gelkit.images.likeness import perceptual_hash
 from gelkit.images.samples import draw_samples
 from gelkit.images.views import render
@@ -98,8 +101,11 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _described(folder: Path, make_embeddings: MakeEmbeddings) -> Embeddings:
     """Return embeddings of real files, with the hashes that stage one would keep."""
     images = read_catalog(folder).images
-    embeddings = make_embeddings([image.label for image in images])
-    hashes = [perceptual_hash(render(decode(image.path.read_bytes()))) for image in images]
+    files = [image.path.read_bytes() for image in images]
+    embeddings = make_embeddings(
+        [image.label for image in images], sha256s=[sha256(data).hexdigest() for data in files]
+    )
+    hashes = [perceptual_hash(render(decode(data))) for data in files]
     records = {"perceptual_hash": np.array(hashes, dtype=np.uint64)}
     return Embeddings(**(vars(embeddings) | {"images": images, "records": records}))
 
@@ -115,6 +121,39 @@ def test_near_duplicates_join(copied: Path, make_embeddings: MakeEmbeddings) -> 
         joined = [i for i in its if (groups == groups[i]).sum() == 2]
         assert [embeddings.images[i].path.stem for i in joined].count("copy") == 1
     assert len(np.unique(group_images(embeddings, find_near_duplicates=False))) == 10
+
+
+@pytest.mark.parametrize("change", ["other bytes", "No such file", "a named pipe"])
+def test_a_file_that_changed_since_it_was_embedded_is_named(
+    change: str, copied: Path, make_embeddings: MakeEmbeddings, tmp_path: Path
+) -> None:
+    """Pictures would be compared that are not those of the embeddings, or a pipe be waited for."""
+    folder = shutil.copytree(copied, tmp_path / "gels")
+    embeddings = _described(folder, make_embeddings)
+    copy = folder / "gel" / "copy.png"
+    copy.unlink()
+    if change == "other bytes":
+        shutil.copy(folder / "not_gel" / "copy.jpg", copy)
+    elif change == "a named pipe":
+        os.mkfifo(copy)
+    with pytest.raises(UsageError, match=f"copy.*embedded.*{change}"):
+        group_images(embeddings)
+
+
+def test_limits_were_stage_ones_to_keep(make_embeddings: MakeEmbeddings, tmp_path: Path) -> None:
+    """Images that were embedded with a raised --max-pixels could never be compared."""
+    (tmp_path / "a").mkdir()
+    wide = Image.effect_noise((11_000, 10), 60).resize((11_000, 10_000))
+    wide.save(tmp_path / "a" / "1.png", compress_level=1)
+    ImageOps.invert(wide).save(tmp_path / "a" / "2.png", compress_level=1)
+    with pytest.raises(ImageError, match="100,000,000 pixels"):
+        decode((tmp_path / "a" / "1.png").read_bytes())
+    images = read_catalog(tmp_path).images
+    digests = [sha256(image.path.read_bytes()).hexdigest() for image in images]
+    records = {"perceptual_hash": np.zeros(2, dtype=np.uint64)}
+    embeddings = make_embeddings(["a", "a"], sha256s=digests)
+    described = Embeddings(**(vars(embeddings) | {"images": images, "records": records}))
+    assert len(group_images(described)) == 2
 
 
 def test_a_near_duplicate_under_another_label_is_refused(
