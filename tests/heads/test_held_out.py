@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def _embeddings(folder: Path, make_embeddings: MakeEmbeddings) -> Embeddings:
     return replace(
         made,
         images=images,
-        sha256s=tuple(f"{hash(content):x}" for content in contents),
+        sha256s=tuple(sha256(content).hexdigest() for content in contents),
         records={**made.records, "perceptual_hash": np.array(hashes, dtype=np.uint64)},
     )
 
