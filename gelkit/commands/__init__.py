@@ -1,0 +1,1 @@
+"""The commands, each a library call plus printing, and what they share."""

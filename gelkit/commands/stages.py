@@ -1,0 +1,264 @@
+"""The commands of the two stages: features, heads, evaluate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import gelkit
+from gelkit.commands.console import (
+    IMAGES_FAILED,
+    bars,
+    chosen_limits,
+    echo,
+    echo_if_any,
+    only_results,
+)
+from gelkit.commands.options import (
+    allow_outside_option,
+    backbones_option,
+    limits_options,
+    recipe_options,
+    training_options,
+)
+from gelkit.errors import GelkitError
+from gelkit.features.extraction import Workforce, carry_out, plan_views
+from gelkit.features.planning import choose_weights, identify
+from gelkit.report.summary import costs, done, failed, skipped
+
+if TYPE_CHECKING:
+    from gelkit.features.cache import Failure
+
+
+@click.command()
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@backbones_option
+@click.option(
+    "--hardware",
+    multiple=True,
+    default=("cpu",),
+    show_default=True,
+    help="cpu, tpu or cuda; one or more.",
+)
+@recipe_options
+@click.option(
+    "--views",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Views of each image: the clean one, and augmented ones.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes on cpu.  [default: by cores and memory]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 512),
+    help="Views embedded at once.  [default: by hardware]",
+)
+@limits_options
+@click.option("--verify", is_flag=True, help="Read every image, even those that seem unchanged.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
+def features(
+    data: tuple[Path, ...],
+    backbones: tuple[str, ...],
+    hardware: tuple[str, ...],
+    cache: Path,
+    allow_outside: bool,
+    views: int,
+    workers: int | None,
+    batch_size: int | None,
+    verify: bool,
+    strict: bool,
+    **recipe: Any,
+) -> None:
+    """Stage one: embed the images of DATA; only what is missing is computed.
+
+    DATA is a folder with a sub-folder for each class, any folder or image, or a CSV manifest with
+    the columns path, label, group, source and split (all but path may be left out).
+
+    \b
+    Examples:
+      gelkit features my_gels
+      gelkit features my_gels --backbone resnet18 --hardware cpu --hardware tpu
+      gelkit features my_gels --views 8
+    """
+    from gelkit.features.backbones import BACKBONES
+    from gelkit.features.hardware import require_hardware
+
+    limits = chosen_limits(recipe)
+    catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
+    echo_if_any(skipped(catalog))
+    with bars() as progress:
+        identified = identify(catalog, cache, limits=limits, verify=verify, progress=progress)
+    pairs = list(dict.fromkeys((b, h) for h in hardware for b in backbones or tuple(BACKBONES)))
+    options = choose_weights(identified, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
+    plans = [
+        planned
+        for backbone, name in pairs
+        for planned in plan_views(
+            identified,
+            backbone=backbone,
+            hardware=name,
+            cache=cache,
+            options=options,
+            views=views,
+            limits=limits,
+        )
+    ]
+    echo(costs(plans))
+    for planned in plans:
+        if planned.tasks:
+            require_hardware(planned.recipe.hardware, planned.recipe.kernel)
+    workforce = Workforce(workers, batch_size, limits)
+    failures: dict[tuple[str, str], Failure] = {}
+    tables = []
+    for planned in plans:
+        with bars() as progress:
+            its = carry_out(planned, options=options, workforce=workforce, progress=progress)
+        failures |= {(failure.name, failure.sha256): failure for failure in its}
+        tables += [str(planned.cache.failures_file)] if its else []
+        echo(done(planned, its))
+    echo_if_any(failed(list(failures.values())), err=True)
+    if tables:
+        echo(f"Tables of what failed: {', '.join(tables)}", err=True)
+    if len(failures) == len(catalog) + len(catalog.unreadable):
+        raise GelkitError(
+            f"Expected at least one image that can be read. Received: {len(failures)} that failed."
+        )
+    if strict and failures:
+        raise IMAGES_FAILED
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@backbones_option
+@click.option(
+    "--hardware",
+    multiple=True,
+    default=("cpu", "tpu"),
+    show_default=True,
+    help="cpu, tpu or cuda; one or more.",
+)
+@click.option("--head", "heads_", multiple=True, help="single or multi; default: all.")
+@click.option("--optimizer", "optimizers", multiple=True, help="adam or sgd; default: all.")
+@recipe_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where results go.  [default: results/<name of DATA>]",
+)
+@training_options
+@click.option(
+    "--workers",
+    default=os.cpu_count() or 1,
+    type=click.IntRange(1),
+    help="Training processes.  [default: the number of cores]",
+)
+def heads(
+    data: Path,
+    backbones: tuple[str, ...],
+    hardware: tuple[str, ...],
+    heads_: tuple[str, ...],
+    optimizers: tuple[str, ...],
+    cache: Path,
+    allow_outside: bool,
+    out: Path | None,
+    source_regex: str | None,
+    workers: int,
+    **given: Any,
+) -> None:
+    """Stage two: cross-validate and compare all heads on DATA's cached embeddings.
+
+    Then every head is fitted on all images and saved with results.csv, baselines.csv and
+    predictions.csv, and what may be said of them is shown. Images that look alike are never
+    separated by a split; images that a manifest marks as test take no part. What is there already
+    is not trained again.
+
+    \b
+    Example:
+      gelkit heads my_gels
+    """
+    from gelkit.heads.assessment import read_assessment
+    from gelkit.report.verdict import describe_results
+
+    names = gelkit.RecipeOptions.__dataclass_fields__
+    recipe = {name: value for name, value in given.items() if name in names}
+    settings = {name: value for name, value in given.items() if name not in names}
+    catalog = gelkit.read_catalog(data, allow_outside=allow_outside)
+    folder = out or Path("results", catalog.name)
+    with bars() as progress:
+        results = gelkit.compare(
+            catalog,
+            cache=cache,
+            out=folder,
+            configurations=gelkit.choose_configurations(hardware, backbones, heads_, optimizers),
+            options=gelkit.RecipeOptions(**recipe),
+            settings=gelkit.Settings(**settings),
+            source_regex=source_regex,
+            workers=workers,
+            progress=progress,
+        )
+    echo(describe_results(results, read_assessment(folder), folder))
+
+
+@click.command()
+@click.option(
+    "--test",
+    type=click.Path(path_type=Path),
+    help="Held-out images: a folder with a "
+    "sub-folder for each class, or a manifest.  [default: rows marked test]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder that heads wrote.  [default: the one folder in results/]",
+)
+@click.option(
+    "--cache",
+    default="features",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the caches of all recipes.",
+)
+@allow_outside_option
+@click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
+def evaluate(
+    test: Path | None, out: Path | None, cache: Path, allow_outside: bool, strict: bool
+) -> None:
+    """Score the saved heads on a held-out set, and fill the test columns of results.csv.
+
+    Without a test set this shows the cross-validated results.
+
+    \b
+    Example:
+      gelkit evaluate --test more_gels --out results/my_gels
+    """
+    from gelkit.heads.assessment import read_assessment
+    from gelkit.heads.evaluation import find_test_set
+    from gelkit.heads.held_out import read_findings
+    from gelkit.report.verdict import describe_results
+
+    folder = out or only_results()
+    catalog = (
+        find_test_set(folder)
+        if test is None
+        else gelkit.read_catalog(test, allow_outside=allow_outside)
+    )
+    if catalog is None:
+        echo("No test set: give one with --test, or mark rows of the manifest as test.")
+        results = gelkit.read_results(folder / "results.csv")
+        echo(describe_results(results, read_assessment(folder), folder))
+        return
+    echo_if_any(skipped(catalog))
+    with bars() as progress:
+        results = gelkit.evaluate(folder, catalog, cache=cache, progress=progress)
+    found = read_findings(folder)
+    echo(describe_results(results, read_assessment(folder), folder, found))
+    if strict and results["test_n_images"].min() < len(catalog):
+        raise IMAGES_FAILED
