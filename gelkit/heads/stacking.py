@@ -6,6 +6,7 @@ whatever the number of heads. Only heads with a plan can be stacked; the others 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -99,6 +100,7 @@ def _fit_stacked(task: Task, plan: Plan, fits: Sequence[Fit]) -> list[Fitted]:
 
     with torch.no_grad():
         stack = _Stack(task, plan, fits)
+        _let_go(task.values)
         probabilities: list[list[Array]] = [[] for _ in fits]
         for epoch, steps in enumerate(_epochs(task, fits), start=1):
             stack.train(steps)
@@ -305,3 +307,13 @@ def _standardise(layer: keras.Layer, task: Task, index: Indices, out: Tensor) ->
     for start in range(0, len(index), _STANDARDISED_ROWS):
         some = index[start : start + _STANDARDISED_ROWS]
         out[start : start + len(some)] = layer(task.values[some])
+
+
+def _let_go(values: Array) -> None:
+    """Give the system back the memory of embeddings that a file holds too; they can be read again.
+
+    Training has its own standardised copy, and beside it these would stay until the last step.
+    """
+    holder: object = values.base
+    if isinstance(holder, mmap.mmap):
+        holder.madvise(mmap.MADV_DONTNEED)
