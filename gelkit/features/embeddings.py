@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,13 @@ from gelkit.errors import UsageError
 from gelkit.features.cache import Failure
 from gelkit.features.recipe import Recipe
 from gelkit.images.catalog import CatalogImage
+from gelkit.text import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch.utils.data import TensorDataset
+
+_SHOWN_CLASSES = 5
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Embeddings:
     """(images x width)"""
     images: tuple[CatalogImage, ...]
     sha256s: tuple[str, ...]
+    """What the images are known by, as of :func:`gelkit.images.catalog.image_identity`."""
     recipe: Recipe
     device: str
     """What really ran."""
@@ -39,14 +48,31 @@ class Embeddings:
     (images,) uint64, ``height``, ``width``, ``bit_depth``, ``n_bytes``, ``format``, ``mode`` and
     ``flags`` (images,), and ``intensity`` (images x statistics), whose columns are
     :data:`gelkit.images.likeness.INTENSITY_STATISTICS`."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Of pages that the catalog names: the SHA-256 of the file's bytes, by the page's own."""
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        """Tell what these are embeddings of; the values would fill pages."""
+        parts = [
+            f"{len(self)} images x {self.values.shape[1]} by {self.recipe.backbone} "
+            f"({self.recipe.weights}) on {self.recipe.hardware}",
+            *([_counted(self.labels)] if len(self) else []),
+            *([f"{len(self.failures)} failed"] if self.failures else []),
+        ]
+        return f"<Embeddings: {'; '.join(parts)}>"
 
     @property
     def names(self) -> tuple[str, ...]:
         """How results call the images."""
         return tuple(image.name for image in self.images)
+
+    @property
+    def file_sha256s(self) -> tuple[str, ...]:
+        """The SHA-256s of the images' files: pages of one file have the same."""
+        return tuple(self.files.get(sha256, sha256) for sha256 in self.sha256s)
 
     @property
     def labels(self) -> tuple[str | None, ...]:
@@ -80,6 +106,32 @@ class Embeddings:
         digest.update(np.ascontiguousarray(self.values).data)
         return digest.hexdigest()
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas frame, a copy: a row for each image, numbered from 0 as in ``values``.
+
+        Columns: ``image`` (its name), ``sha256``, ``label``, ``group`` and ``source`` (None where
+        there is none), and the values as float32, called as :func:`value_names` does.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(self.values, columns=value_names(self.values.shape[1]), copy=True)
+        for place, (name, column) in enumerate(described(self).items()):
+            frame.insert(place, name, pd.Series(column, dtype=object))
+        return frame
+
+    def to_torch(self) -> TensorDataset:
+        """Return a torch dataset, a copy, of embeddings, float32 (width,), and ``targets``, int64.
+
+        Of images without any label it holds embeddings alone.
+
+        :raises UsageError: some images have a label, and others have none.
+        """
+        import torch
+        from torch.utils.data import TensorDataset
+
+        columns = (self.values, self.targets) if self.classes else (self.values,)
+        return TensorDataset(*map(torch.tensor, columns))
+
     def take(self, index: npt.NDArray[np.intp]) -> Embeddings:
         """Return the embeddings of some images, in the order of ``index``."""
         return replace(
@@ -89,3 +141,34 @@ class Embeddings:
             sha256s=tuple(self.sha256s[i] for i in index),
             records={name: column[index] for name, column in self.records.items()},
         )
+
+
+def described(embeddings: Embeddings) -> dict[str, list[str | None]]:
+    """Return what tables say of each image beside its embedding, by column."""
+    images = embeddings.images
+    return {
+        "image": [image.name for image in images],
+        "sha256": [*embeddings.sha256s],
+        "label": [image.label for image in images],
+        "group": [image.group for image in images],
+        "source": [image.source for image in images],
+    }
+
+
+def value_names(width: int) -> list[str]:
+    """Return how tables call the values of an embedding: ``embedding_0`` and so on."""
+    return [f"embedding_{number}" for number in range(width)]
+
+
+def _counted(labels: tuple[str | None, ...]) -> str:
+    counts = Counter(labels)
+    unlabelled = counts.pop(None, 0)
+    listed = [f"{shown(str(label))} {count}" for label, count in sorted(counts.items())]
+    more = len(listed) - _SHOWN_CLASSES
+    return ", ".join(
+        [
+            *listed[:_SHOWN_CLASSES],
+            *([f"{more} more classes"] if more > 0 else []),
+            *([f"{unlabelled} without a label"] if unlabelled else []),
+        ]
+    )

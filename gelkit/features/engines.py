@@ -3,6 +3,9 @@
 It holds a few batches for each worker and never the data set, kills a worker that hangs on an
 image, and gives what a dead worker held to another: an image is recorded as failed only when it
 was alone to blame.
+
+Where the cores embed, each worker decodes what it embeds. An accelerator is one worker's, and other
+workers decode for it, so that an image costs the life of a decoder at most.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from mmap import mmap
 from multiprocessing import Pipe
@@ -28,14 +31,17 @@ from gelkit.errors import GelkitError
 from gelkit.features.cache import Failure
 from gelkit.features.workers import (
     AHEAD,
-    MAX_DECODING_THREADS,
+    Assignment,
     Batch,
-    Clocks,
-    Inspection,
+    Clock,
+    Decoding,
+    Prepared,
     Setup,
     Task,
 )
 from gelkit.processes import import_path
+
+MOST_DECODERS = 32
 
 _PROGRAM = "from gelkit.features.workers import main; main()"
 _ATTEMPTS = 2
@@ -64,20 +70,61 @@ def choose_workers(hardware: str, parameters: int, given: int | None = None) -> 
     return max(1, min(int(cpu_count()), fitting))
 
 
+def choose_decoders(hardware: str) -> int:
+    """Return how many processes decode for the one that embeds: none where all cores embed."""
+    return 0 if hardware == "cpu" else min(os.cpu_count() or 1, MOST_DECODERS)
+
+
 def run_workers(
     tasks: Sequence[Task],
-    setup: Setup | Inspection,
+    assignment: Assignment,
     workers: int,
 ) -> Generator[Batch, None, None]:
     """Embed or inspect images in worker processes; yield batches in no certain order.
 
     :raises GelkitError: what a worker refuses (weights, device), or workers that keep dying.
     """
-    engine = _Engine(tasks, setup)
+    views = max((len(task.views) for task in tasks), default=1)
+    images_a_batch = max(1, assignment.batch_size // views)
+    busy = min(workers, -(-len(tasks) // images_a_batch))
+    if isinstance(assignment, Setup) and assignment.decoders:
+        yield from _run_apart(tasks, images_a_batch, assignment, busy)
+    else:
+        yield from _run(tasks, images_a_batch, assignment, busy)
+
+
+def _run(
+    items: Iterable[Task | Prepared], images_a_batch: int, assignment: Assignment, workers: int
+) -> Generator[Batch, None, None]:
+    engine = _Engine(items, images_a_batch, assignment)
     try:
         yield from engine.run(workers)
     finally:
         engine.stop()
+
+
+def _run_apart(
+    tasks: Sequence[Task], images_a_batch: int, setup: Setup, workers: int
+) -> Generator[Batch, None, None]:
+    """Have images decoded by workers of their own, before those that embed them are given them."""
+    failures: list[Failure] = []
+    decoding = Decoding(setup.rendering, setup.batch_size)
+    decoders = min(setup.decoders, -(-len(tasks) // images_a_batch))
+    with closing(_run(tasks, images_a_batch, decoding, decoders)) as decoded:
+        prepared = _prepared(decoded, failures)
+        with closing(_run(prepared, images_a_batch, setup, workers)) as embedded:
+            for batch in embedded:
+                yield replace(batch, failures=[*failures, *batch.failures])
+                failures.clear()
+    if failures:
+        yield Batch(None, failures)
+
+
+def _prepared(batches: Iterable[Batch], failures: list[Failure]) -> Iterator[Prepared]:
+    """Yield the images that were decoded, and add to the failures those that were not."""
+    for batch in batches:
+        failures += batch.failures
+        yield from batch.prepared
 
 
 @dataclass
@@ -91,9 +138,9 @@ class _Worker:
     ready: bool = False
     """Whether it has the backbone, and has begun with images."""
 
-    def decoding(self) -> list[tuple[int, float]]:
-        """Return which images it is decoding, and for how many seconds."""
-        return Clocks(self.memory).read()
+    def decoding(self) -> tuple[int, float] | None:
+        """Return which image it is decoding, and for how many seconds."""
+        return Clock(self.memory).read()
 
     def end(self) -> str:
         """Make sure that it is gone; return what it died of."""
@@ -110,13 +157,15 @@ class _Worker:
 class _Engine:
     """The images that wait, the workers, and what each of them holds."""
 
-    def __init__(self, tasks: Sequence[Task], setup: Setup | Inspection) -> None:
-        self._tasks = tasks
-        self._setup = setup
-        self._decode_secs = setup.rendering.limits.seconds
-        views = max((len(task.views) for task in tasks), default=1)
-        self._images_a_batch = max(1, setup.batch_size // views)
-        self._fresh = iter(range(len(tasks)))
+    def __init__(
+        self, items: Iterable[Task | Prepared], images_a_batch: int, assignment: Assignment
+    ) -> None:
+        self._assignment = assignment
+        self._decode_secs = assignment.rendering.limits.seconds
+        self._images_a_batch = images_a_batch
+        self._fresh = enumerate(items)
+        self._items: dict[int, Task | Prepared] = {}
+        """Those that workers hold, or are to be given again, by number."""
         self._again: deque[list[int]] = deque()
         self._deaths: Counter[int] = Counter()
         self._deaths_in_a_row = 0
@@ -125,9 +174,8 @@ class _Engine:
         self._looked_at = time.monotonic()
 
     def run(self, workers: int) -> Iterator[Batch]:
-        batches = -(-len(self._tasks) // self._images_a_batch)
-        for _ in range(max(1, min(workers, batches))):
-            self._workers.append(_start_worker(self._setup))
+        for _ in range(workers):
+            self._workers.append(_start_worker(self._assignment))
         for _ in range(AHEAD):
             for worker in self._workers:
                 self._feed(worker)
@@ -147,14 +195,16 @@ class _Engine:
         if not batch:
             return
         try:
-            worker.connection.send([(number, self._tasks[number]) for number in batch])
+            worker.connection.send([(number, self._items[number]) for number in batch])
         except (BrokenPipeError, ConnectionResetError):
             self._again.appendleft(batch)  # it has died, and is about to be found dead
             return
         worker.held.append(batch)
 
     def _next_batch(self) -> list[int]:
-        return list(islice(self._fresh, self._images_a_batch))
+        batch = dict(islice(self._fresh, self._images_a_batch))
+        self._items |= batch
+        return list(batch)
 
     def _receive(self, worker: _Worker) -> Iterator[Batch]:
         try:
@@ -167,10 +217,11 @@ class _Engine:
         if message is None:
             worker.ready = self._any_ready = True
             return
-        worker.held.popleft()
+        for number in worker.held.popleft():
+            del self._items[number]
         self._deaths_in_a_row = 0
+        yield message  # before more is asked for, which may have to be waited for
         self._feed(worker)
-        yield message
 
     def _kill_hanging(self) -> Iterator[Batch]:
         """Look, at most once a second, for images that take too long.
@@ -184,29 +235,36 @@ class _Engine:
         if pause > _PAUSE_SECS:
             return
         for worker in list(self._workers):
-            late = [number for number, secs in worker.decoding() if secs > self._decode_secs]
-            if late:
-                yield from self._replace(worker, late)
+            number, secs = worker.decoding() or (None, 0)
+            if secs > self._decode_secs:
+                yield from self._replace(worker, late=number)
 
-    def _replace(self, worker: _Worker, late: Sequence[int] = ()) -> Iterator[Batch]:
+    def _replace(self, worker: _Worker, late: int | None = None) -> Iterator[Batch]:
         """Start another worker for what a dead or hanging one held, apart from what is to blame."""
-        suspects = [number for number, _ in worker.decoding()] if not late else []
+        suspects = self._suspects(worker) if late is None else []
         reason = worker.end()
         self._workers.remove(worker)
         self._deaths_in_a_row += 1
         self._require_hope(reason)
-        if worker.ready and not suspects and not late and worker.held:
-            suspects = worker.held[0]  # it died while it embedded them
-        failures = [self._too_slow(number) for number in late] + self._suspected(suspects, reason)
+        failures = self._suspected(suspects, reason)
+        if late is not None:
+            failures = [self._too_slow(late)]
         if failures:
             self._deaths_in_a_row = 0  # something is settled
             yield Batch(None, failures)
-        blamed = {*late, *suspects}
+        blamed = {late, *suspects}
         spared = [[number for number in batch if number not in blamed] for batch in worker.held]
         self._again += filter(None, spared)
-        self._workers.append(_start_worker(self._setup))
+        self._workers.append(_start_worker(self._assignment))
         for _ in range(AHEAD):
             self._feed(self._workers[-1])
+
+    def _suspects(self, worker: _Worker) -> list[int]:
+        """Return what a dead worker was decoding, or, as it seems, embedding."""
+        decoding = worker.decoding()
+        if decoding is not None:
+            return [decoding[0]]
+        return worker.held[0] if worker.ready and worker.held else []
 
     def _require_hope(self, reason: str) -> None:
         """Give up if no worker ever gets ready, or they die again and again."""
@@ -222,29 +280,24 @@ class _Engine:
         self._deaths.update(numbers)
         given_up = [number for number in numbers if self._deaths[number] >= _ATTEMPTS]
         self._again += [[number] for number in numbers if number not in given_up]
-        return [
-            Failure(
-                self._tasks[number].name,
-                self._tasks[number].sha256,
-                f"the process that embedded it died {_ATTEMPTS} times ({reason})",
-                retry=True,
-            )
-            for number in given_up
-        ]
+        error = f"the process that worked on it died {_ATTEMPTS} times ({reason})"
+        return [self._failed(number, error) for number in given_up]
 
     def _too_slow(self, number: int) -> Failure:
-        return Failure(
-            self._tasks[number].name,
-            self._tasks[number].sha256,
+        return self._failed(
+            number,
             f"expected an image that is read and decoded within {self._decode_secs:g} s. Received: "
             "one that took longer. Make it smaller, or raise --decode-seconds.",
-            retry=True,
         )
 
+    def _failed(self, number: int, error: str) -> Failure:
+        item = self._items.pop(number)
+        return Failure(item.name, item.sha256, error, retry=True)
 
-def _start_worker(setup: Setup | Inspection) -> _Worker:
+
+def _start_worker(assignment: Assignment) -> _Worker:
     try:
-        return _started_worker(setup)
+        return _started_worker(assignment)
     except OSError as error:
         raise GelkitError(
             f"Expected to start a worker process. Received: {error.strerror}. Run again with fewer "
@@ -252,44 +305,39 @@ def _start_worker(setup: Setup | Inspection) -> _Worker:
         ) from error
 
 
-def _started_worker(setup: Setup | Inspection) -> _Worker:
+def _started_worker(assignment: Assignment) -> _Worker:
     mine, its = Pipe()
     with _shared_file() as shared:
-        memory = mmap(shared.fileno(), Clocks.SIZE)
-        Clocks(memory).clear()
+        memory = mmap(shared.fileno(), Clock.SIZE)
+        Clock(memory).stop()
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the worker)
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM, str(its.fileno()), str(shared.fileno())],
             pass_fds=(its.fileno(), shared.fileno()),
-            env=_environment(setup),
+            env=_environment(assignment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
         )
     its.close()
     with suppress(BrokenPipeError, ConnectionResetError):  # it has died, and will be found dead
-        mine.send(setup)
+        mine.send(assignment)
     return _Worker(process, mine, memory, errors)
 
 
 @contextmanager
 def _shared_file() -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as file:
-        file.truncate(Clocks.SIZE)
+        file.truncate(Clock.SIZE)
         yield file
 
 
-def _environment(setup: Setup | Inspection) -> dict[str, str]:
+def _environment(assignment: Assignment) -> dict[str, str]:
     """Return a worker's environment: importing what this process would, one thread on the CPU."""
     environment = os.environ | {"PYTHONPATH": import_path()}
-    if setup.hardware == "cpu":
+    if assignment.hardware == "cpu":
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return environment
-
-
-def decoding_threads(hardware: str) -> int:
-    """Return how many threads of a worker decode: none where it computes on the same core."""
-    return 0 if hardware == "cpu" else min(os.cpu_count() or 1, MAX_DECODING_THREADS)
 
 
 def _available_bytes() -> float:

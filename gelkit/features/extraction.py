@@ -16,11 +16,7 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.embeddings import Embeddings
-from gelkit.features.engines import (
-    choose_workers,
-    decoding_threads,
-    run_workers,
-)
+from gelkit.features.engines import choose_decoders, choose_workers, run_workers
 from gelkit.features.hardware import require_hardware
 from gelkit.features.planning import (
     Identified,
@@ -34,7 +30,7 @@ from gelkit.features.recipe import RecipeOptions
 from gelkit.features.shards import CacheError, Rows, concatenate, to_strings
 from gelkit.features.weights import find_weights
 from gelkit.features.workers import Rendering, Setup
-from gelkit.images.catalog import Catalog
+from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.formats import Limits
 from gelkit.progress import Progress, silent
 
@@ -71,7 +67,7 @@ class Workforce:
 
 
 def extract(
-    catalog: Catalog | Identified,
+    catalog: Catalog | Identified | str | Path,
     *,
     backbone: str = "resnet18",
     hardware: str = "cpu",
@@ -86,6 +82,7 @@ def extract(
     With everything cached this imports no torch and needs no weights. An interruption loses no
     batch that was finished.
 
+    :param catalog: or the folder or manifest that :func:`gelkit.read_catalog` would read.
     :param hardware: ``cpu``, ``tpu`` or ``cuda``.
     :param cache: the folder that holds the caches of all recipes.
     :param views: how many views of each image to keep; those of view 0 are returned.
@@ -94,6 +91,8 @@ def extract(
     :raises DeviceError: the hardware is not there.
     :raises CacheError: the cache is damaged, of another recipe, or cannot be written.
     """
+    if isinstance(catalog, str | Path):
+        catalog = read_catalog(catalog)
     workforce = workforce or Workforce()
     identified = identify(catalog, cache, limits=workforce.limits, progress=progress)
     plans = plan_views(
@@ -163,14 +162,14 @@ def carry_out(
 
 
 def _named(planned: Plan, failures: Sequence[Failure]) -> list[Failure]:
-    """Return the failures of images under all their names: each file of equal bytes has failed."""
+    """Return the failures of images under all their names: the same image has failed in each."""
     failed = {failure.sha256: failure for failure in failures}
     images = zip(planned.catalog.images, planned.identified.sha256s, strict=True)
     return [replace(failed[sha], name=image.name) for image, sha in images if sha in failed]
 
 
 def load(
-    catalog: Catalog | Identified,
+    catalog: Catalog | Identified | str | Path,
     *,
     backbone: str = "resnet18",
     hardware: str = "cpu",
@@ -181,11 +180,14 @@ def load(
 ) -> Embeddings:
     """Return a catalog's embeddings from the cache alone; what failed has none.
 
+    :param catalog: or the folder or manifest that :func:`gelkit.read_catalog` would read.
     :param view: 0 for the clean one; others if they were extracted.
     :raises MissingEmbeddingsError: some are not there; the message names the command.
     :raises UsageError: an unknown backbone, hardware or option.
     :raises CacheError: the cache is damaged or of another recipe.
     """
+    if isinstance(catalog, str | Path):
+        catalog = read_catalog(catalog)
     planned = plan(
         catalog,
         backbone=backbone,
@@ -226,7 +228,7 @@ def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup
             workforce.limits,
         ),
         batch_size=workforce.batch_size or _BATCH_SIZES[recipe.hardware],
-        decoding_threads=decoding_threads(recipe.hardware),
+        decoders=choose_decoders(recipe.hardware),
         provenance={"gelkit": gelkit.__version__, "host": platform.node()},
     )
 
@@ -335,4 +337,5 @@ def _assemble(planned: Plan, failures: tuple[Failure, ...], view: int) -> Embedd
         extraction_secs=float(rows.columns["extraction_secs"].sum(dtype=np.float64)),
         failures=failures,
         records={name: rows.columns[name] for name in _RECORDS},
+        files=planned.identified.files,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from shlex import quote
 
@@ -15,7 +15,7 @@ from gelkit.features.cache import Cache, Failure
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
 from gelkit.features.weights import WeightsError, find_weights
 from gelkit.features.workers import Task, decoder_within
-from gelkit.images.catalog import Catalog
+from gelkit.images.catalog import Catalog, image_identity
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits
 from gelkit.images.reading import why_unread
@@ -38,13 +38,16 @@ class MissingEmbeddingsError(GelkitError):
 
 @dataclass(frozen=True)
 class Identified:
-    """A catalog whose files are known by their bytes."""
+    """A catalog whose images are known by their bytes."""
 
     catalog: Catalog
     sha256s: tuple[str | None, ...]
-    """For each image of the catalog; None for a file that cannot be read."""
+    """For each image of the catalog, as of :func:`gelkit.images.catalog.image_identity`; None for
+    one whose file cannot be read."""
     failures: tuple[Failure, ...]
-    """The files that cannot be read."""
+    """The images whose file cannot be read."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Of pages that the catalog names: the SHA-256 of the file's bytes, by the page's own."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def identify(
     verify: bool = False,
     progress: Progress = silent,
 ) -> Identified:
-    """Tell a catalog's images by the SHA-256 of their bytes; of known files without reading them.
+    """Tell a catalog's images by their files' bytes; of known files without reading them.
 
     :param limits: of which that of bytes counts, for files that are not known yet.
     :param verify: read every file, even those whose size, time and inode are as remembered.
@@ -113,17 +116,22 @@ def identify(
     fingerprints = Fingerprints(Path(cache) / _FINGERPRINTS_FILE, trust=not verify)
     most = (limits or Limits()).bytes
     sha256s: list[str | None] = []
+    files: dict[str, str] = {}
     unreadable = [Failure(its.name, "", its.reason, retry=True) for its in catalog.unreadable]
     try:
         for image in reported(catalog.images, "identify images", len(catalog), progress):
             try:
-                sha256s.append(fingerprints.sha256(image.path, most))
+                file = fingerprints.sha256(image.path, most)
             except OSError as error:
                 sha256s.append(None)
                 unreadable.append(Failure(image.name, "", why_unread(error), retry=True))
+                continue
+            sha256s.append(image_identity(file, image.page))
+            if image.page is not None:
+                files[image_identity(file, image.page)] = file
     finally:
         fingerprints.save()
-    return Identified(catalog, tuple(sha256s), tuple(unreadable))
+    return Identified(catalog, tuple(sha256s), tuple(unreadable), files)
 
 
 def plan(
@@ -155,25 +163,43 @@ def plan(
     opened = Cache(Path(cache), recipe)
     limits = limits or Limits()
     identified = identify(catalog, cache, limits=limits, progress=progress)
-    done = opened.identities()
     recorded = {failure.sha256 or failure.name: failure for failure in opened.list_failures()}
     decoder = decoder_within(limits)
-    tasks: dict[str, Task] = {}
+    wanted: list[Task] = []
     failed: list[Failure] = []
     tried: list[Failure] = []
-    for image, digest in zip(identified.catalog.images, identified.sha256s, strict=True):
-        missing = tuple(view for view in views if (digest, view) not in done)
-        if digest is None or not missing:
-            continue
-        failure = recorded.get(digest) or recorded.get(image.name)
+    for task in _lacking(identified, opened, views):
+        failure = recorded.get(task.sha256) or recorded.get(task.name)
         is_final = failure is not None and not failure.retry and failure.decoder == decoder
         if failure is not None:
-            its = replace(failure, name=image.name, sha256=digest)
+            its = replace(failure, name=task.name, sha256=task.sha256)
             (failed if is_final else tried).append(its)
         if not is_final:
-            tasks.setdefault(digest, Task(image.path, image.name, digest, missing))
+            wanted.append(task)
     failures = (*identified.failures, *failed)
-    return Plan(identified, opened, tuple(tasks.values()), failures, tuple(tried))
+    return Plan(identified, opened, _distinct(wanted), failures, tuple(tried))
+
+
+def _lacking(identified: Identified, cache: Cache, views: Collection[int]) -> Iterator[Task]:
+    """Yield, for each image of which a cache lacks views, what there is to do."""
+    done = cache.identities()
+    for image, digest in zip(identified.catalog.images, identified.sha256s, strict=True):
+        missing = tuple(view for view in views if (digest, view) not in done)
+        if digest is not None and missing:
+            yield Task(image.path, image.name, digest, missing, image.page)
+
+
+def _distinct(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Return one task for each image, to be read where its path is shortest.
+
+    A limit of path length that one of several equal files is beyond is then none for the others.
+    """
+    chosen: dict[str, Task] = {}
+    for task in tasks:
+        known = chosen.setdefault(task.sha256, task)
+        if len(os.fsencode(task.path)) < len(os.fsencode(known.path)):
+            chosen[task.sha256] = task
+    return tuple(chosen.values())
 
 
 def choose_weights(

@@ -69,7 +69,8 @@ class RecipeOptions:
     guess_polarity: bool = False
     """Guess the background of images whose file does not tell it."""
     page: int | None = None
-    """From 1: of files with several pages or frames; None: the one that is clearly the picture."""
+    """From 1: of files with several pages or frames; None: the one that is clearly the picture.
+    Where the catalog names an image's page, that one is taken."""
     channel: int | None = None
     """From 1: of files with several channels."""
     augmentations: tuple[str, ...] = DEFAULT_AUGMENTATIONS

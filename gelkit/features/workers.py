@@ -1,23 +1,25 @@
 """Workers: processes that read, decode and embed images, started and watched by the engine.
 
 A worker runs :func:`main` in a process of its own, which multiprocessing does not start: the
-caller's program is not imported a second time, and needs no guard.
+caller's program is not imported a second time, and needs no guard. Whoever decodes does it in the
+worker's main thread, one image at a time, so that the engine knows which image is to blame, and the
+memory that the process asks for meanwhile is the image's.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import signal
 import struct
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
@@ -37,6 +39,7 @@ from gelkit.features.devices import Device, DeviceError
 from gelkit.features.hardware import open_device
 from gelkit.features.shards import Rows, make_rows
 from gelkit.features.weights import load_weights
+from gelkit.images.catalog import image_identity
 from gelkit.images.formats import (
     FLAGS,
     DecodedImage,
@@ -52,11 +55,10 @@ from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.views import View, render, render_views
 
-MAX_DECODING_THREADS = 32
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
 _DECODERS = ("pillow", "tifffile", "imagecodecs")
 AHEAD = 3
-"""Batches that a worker may hold: one being embedded, and those decoded meanwhile."""
+"""Batches that a worker may hold: one that it is at, and those that come next."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,11 @@ class Task:
     path: Path
     name: str
     sha256: str
-    """Empty if it is not known: the bytes are then not compared with it."""
+    """What the image is known by, as of :func:`gelkit.images.catalog.image_identity`; empty if
+    that is not known: the bytes are then not compared with it."""
     views: tuple[int, ...] = (0,)
+    page: int | None = None
+    """From 1: which page of the file; None: the one that the recipe takes."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ Step: TypeAlias = "Callable[[Sequence[Any]], Batch]"
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a worker needs to know before its first image."""
+    """The assignment to embed images, which are decoded in the same process or come decoded."""
 
     backbone: Backbone
     weights: str
@@ -99,8 +104,8 @@ class Setup:
     rendering: Rendering
     batch_size: int
     """Views that the device embeds at once."""
-    decoding_threads: int
-    """Threads that decode ahead of the device; 0 decodes in the thread that embeds."""
+    decoders: int
+    """Processes that decode ahead of the device; 0: the process that embeds decodes."""
     provenance: Mapping[str, Any]
     """What the caller wants kept of where rows come from."""
 
@@ -119,14 +124,30 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """The assignment to decode images for a worker that embeds them and does nothing else."""
+
+    rendering: Rendering
+    batch_size: int
+    hardware: str = "cpu"
+
+    def open(self) -> Step:
+        """Return what passes on what was prepared."""
+        return _passed_on
+
+    def prepare(self, task: Task) -> Prepared | Failure:
+        """Read and decode an image, and render its views."""
+        return prepare(task, self.rendering)
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """The setup of workers that look at images and embed nothing."""
+    """The assignment to look at images and embed nothing."""
 
     rendering: Rendering
     with_pictures: bool
     batch_size: int = 4
     hardware: str = "cpu"
-    decoding_threads: int = 0
 
     def open(self) -> Step:
         """Return what passes on what was found."""
@@ -137,53 +158,57 @@ class Inspection:
         return inspect(task, self.rendering, self.with_pictures)
 
 
+Assignment: TypeAlias = Setup | Decoding | Inspection
+"""What a worker is there for, which it is told before its first image.
+
+Each says how images are rendered and within which limits, how many views come at once
+(``batch_size``), and on what (``hardware``); ``open`` returns the step that makes a batch of what
+``prepare`` has made of each image.
+"""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What a worker sends back: rows (None if all failed) or what it saw, and what failed."""
+    """What a worker sends back: rows (None if there are none), what it saw, and what failed."""
 
     rows: Rows | None
     failures: list[Failure]
     inspected: list[Inspected] = field(default_factory=list)
+    prepared: list[Prepared] = field(default_factory=list)
 
 
-class Clocks:
-    """Tells the engine, through shared memory, which images are being decoded, and since when.
+class Clock:
+    """Tells the engine, through shared memory, which image is being decoded, and since when.
 
-    One slot for each decoding thread: the image's number, or -1, and the monotonic clock's time.
+    That is the image's number, or -1, and the monotonic clock's time.
     """
 
-    _SLOT = struct.Struct("=dq")  # the time first: no image meets the time of another
-    SIZE = _SLOT.size * MAX_DECODING_THREADS
+    _CONTENT = struct.Struct("=dq")  # the time first: no image meets the time of another
+    SIZE = _CONTENT.size
 
     def __init__(self, memory: mmap) -> None:
         self._memory = memory
-        self._local = threading.local()
-        self._free = list(range(MAX_DECODING_THREADS))
 
-    def clear(self) -> None:
+    def stop(self) -> None:
         """Say that nothing is being decoded."""
-        for slot in range(MAX_DECODING_THREADS):
-            self._write(slot, -1)
+        self._write(-1)
 
     @contextmanager
     def running(self, number: int) -> Iterator[None]:
-        """Say that this thread decodes an image, for as long as it does."""
-        if not hasattr(self._local, "slot"):
-            self._local.slot = self._free.pop()
-        self._write(self._local.slot, number)
+        """Say that an image is being decoded, for as long as it is."""
+        self._write(number)
         try:
             yield
         finally:
-            self._write(self._local.slot, -1)
+            self.stop()
 
-    def read(self) -> list[tuple[int, float]]:
-        """Return the numbers of the images that are being decoded, and for how many seconds."""
-        slots = self._SLOT.iter_unpack(self._memory[: self.SIZE])
-        now = time.monotonic()
-        return [(number, now - since) for since, number in slots if number >= 0]
+    def read(self) -> tuple[int, float] | None:
+        """Return the number of the image that is being decoded, and for how many seconds."""
+        since, number = self._CONTENT.unpack(self._memory[: self.SIZE])
+        return None if number < 0 else (number, time.monotonic() - since)
 
-    def _write(self, slot: int, number: int) -> None:
-        self._SLOT.pack_into(self._memory, slot * self._SLOT.size, time.monotonic(), number)
+    def _write(self, number: int) -> None:
+        self._CONTENT.pack_into(self._memory, 0, time.monotonic(), number)
 
 
 @dataclass(frozen=True)
@@ -197,6 +222,16 @@ class Prepared:
     n_bytes: int
     intensity: npt.NDArray[np.float32]
     secs: float
+
+    @property
+    def name(self) -> str:
+        """How results call the image."""
+        return self.task.name
+
+    @property
+    def sha256(self) -> str:
+        """What the image is known by."""
+        return self.task.sha256
 
 
 def prepare(task: Task, rendering: Rendering) -> Prepared | Failure:
@@ -242,16 +277,17 @@ def inspect(task: Task, rendering: Rendering, with_pictures: bool) -> Inspected 
     return Inspected(task.name, its_sha256, n_bytes, image.record, pictures)
 
 
-def _passed_on(seen: Sequence[Inspected | Failure]) -> Batch:
+def _passed_on(seen: Sequence[Inspected | Prepared | Failure]) -> Batch:
     return Batch(
         rows=None,
         failures=[image for image in seen if isinstance(image, Failure)],
         inspected=[image for image in seen if isinstance(image, Inspected)],
+        prepared=[image for image in seen if isinstance(image, Prepared)],
     )
 
 
 def _read(task: Task, rendering: Rendering) -> tuple[DecodedImage, int, str] | Failure:
-    """Return an image, how many bytes its file has, and their SHA-256."""
+    """Return an image, how many bytes its file has, and what it is known by."""
     limits = rendering.limits
     length = len(os.fsencode(task.path))
     if length > limits.path:
@@ -264,11 +300,12 @@ def _read(task: Task, rendering: Rendering) -> tuple[DecodedImage, int, str] | F
         data = read_bytes(task.path, limits.bytes)
     except OSError as error:
         return Failure(task.name, task.sha256, why_unread(error), retry=True)
-    its_sha256 = sha256(data).hexdigest()
+    its_sha256 = image_identity(sha256(data).hexdigest(), task.page)
     if task.sha256 and its_sha256 != task.sha256:
         return Failure(task.name, task.sha256, _CHANGED, retry=True)
+    decoding = replace(rendering.decoding, page=task.page or rendering.decoding.page)
     try:
-        return decode(data, rendering.decoding, limits), len(data), its_sha256
+        return decode(data, decoding, limits), len(data), its_sha256
     except LimitError as error:
         return Failure(task.name, its_sha256, str(error), retry=True)
     except ImageError as error:
@@ -307,12 +344,12 @@ def _limited_memory(most: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
 
 
-def _warm_up(setup: Setup | Inspection) -> None:
+def _warm_up(assignment: Assignment) -> None:
     """Have imported what the first images would import: that is not memory of theirs."""
     with TemporaryDirectory() as folder:
         for name in ("first.png", "first.tif"):
             Image.new("L", (8, 8)).save(Path(folder, name))
-            setup.prepare(Task(Path(folder, name), name, sha256=""))
+            assignment.prepare(Task(Path(folder, name), name, sha256=""))
 
 
 def decoder_version() -> str:
@@ -401,52 +438,42 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
     }
 
 
-def _serve(connection: Connection, clocks: Clocks) -> None:
-    setup: Setup | Inspection = connection.recv()
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit: that of the setup is checked instead
-    step = setup.open()
-    _warm_up(setup)
+def _serve(connection: Connection, clock: Clock) -> None:
+    assignment: Assignment = connection.recv()
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit: that of the assignment is checked instead
+    step = assignment.open()
+    _warm_up(assignment)
     connection.send(None)  # ready: from here on, an image may be to blame
-
-    def prepared(number: int, task: Task) -> Any:
-        with clocks.running(number):
-            return setup.prepare(task)
-
-    def prepared_within_memory(number: int, task: Task) -> Any:
-        limits = setup.rendering.limits
-        try:
-            with _limited_memory(limits.memory):
-                return prepared(number, task)
-        except MemoryError:
-            return _out_of_memory(task, limits)
-
-    # the limit is the process's: with threads it would be met by the device's own work
-    carefully = prepared if setup.decoding_threads else prepared_within_memory
-    with _starter(setup.decoding_threads) as start, ThreadPoolExecutor(1) as sender:
-        waiting: deque[list[Callable[[], Any]]] = deque()
+    with ThreadPoolExecutor(1) as sender:
+        waiting: deque[list[tuple[int, Task | Prepared]]] = deque()
         while True:
             while not waiting or (len(waiting) < AHEAD and connection.poll()):
-                waiting.append([start(carefully, *numbered) for numbered in connection.recv()])
-            batch = step([result() for result in waiting.popleft()])
-            sender.submit(connection.send, batch)  # never waits here: the engine may be sending
+                waiting.append(connection.recv())
+            items = waiting.popleft()
+            batch = step([_prepared(item, number, assignment, clock) for number, item in items])
+            # pickled here, where no image limits the memory; and sent without waiting for the
+            # engine, which may be sending itself
+            sender.submit(connection.send_bytes, pickle.dumps(batch))
 
 
-@contextmanager
-def _starter(threads: int) -> Iterator[Callable[..., Callable[[], Any]]]:
-    """Yield what starts a call and returns how to get its result: in threads, or when asked."""
-    if not threads:
-        yield lambda function, *arguments: lambda: function(*arguments)
-        return
-    with ThreadPoolExecutor(min(threads, MAX_DECODING_THREADS)) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result
+def _prepared(item: Task | Prepared, number: int, assignment: Assignment, clock: Clock) -> Any:
+    """Prepare an image within its memory, under the eyes of the engine, if nobody has yet."""
+    if isinstance(item, Prepared):
+        return item
+    limits = assignment.rendering.limits
+    try:
+        with _limited_memory(limits.memory), clock.running(number):
+            return assignment.prepare(item)
+    except MemoryError:
+        return _out_of_memory(item, limits)
 
 
 def main() -> None:
     """Serve the engine until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
-    connection, memory = Connection(int(sys.argv[1])), mmap(int(sys.argv[2]), Clocks.SIZE)
+    connection, memory = Connection(int(sys.argv[1])), mmap(int(sys.argv[2]), Clock.SIZE)
     try:
-        _serve(connection, Clocks(memory))
+        _serve(connection, Clock(memory))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except GelkitError as error:

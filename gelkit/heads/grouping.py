@@ -6,14 +6,15 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.images.catalog import CatalogImage
-from gelkit.images.formats import DecodeOptions, Limits, decode
+from gelkit.images.catalog import CatalogImage, image_identity, page_name
+from gelkit.images.formats import DecodedImage, DecodeOptions, Limits, decode
 from gelkit.images.linkage import complete_linkage
 from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.similarity import near_duplicates
@@ -39,8 +40,9 @@ def group_images(
 ) -> Groups:
     """Return the group of each image.
 
-    Images belong to one group if their bytes are equal, if they are near-duplicates, or if the
-    user's catalog says so; all together are transitive.
+    Images belong to one group if their files' bytes are equal, so that they are the same or pages
+    of one file, if they are near-duplicates, or if the user's catalog says so; all together are
+    transitive.
 
     :param find_near_duplicates: look for them, which reads the images whose hashes are near.
     :raises UsageError: images of one group have different labels; or more images have near hashes
@@ -48,7 +50,7 @@ def group_images(
     """
     keys = [
         [f"bytes {digest}", *([f"group {image.group}"] if image.group is not None else [])]
-        for digest, image in zip(embeddings.sha256s, embeddings.images, strict=True)
+        for digest, image in zip(embeddings.file_sha256s, embeddings.images, strict=True)
     ]
     if find_near_duplicates:
         for its_keys, number in zip(keys, _near_groups(embeddings, progress), strict=True):
@@ -61,7 +63,10 @@ def group_images(
 def find_near_copies(
     embeddings: Embeddings, known: Embeddings, progress: Progress = silent
 ) -> npt.NDArray[np.bool_]:
-    """Return which images are near-duplicates of one of other, known images, (images,)."""
+    """Return which images are near-duplicates of known images, or pages of their files, (images,).
+
+    :param known: other images, embedded by the same recipe.
+    """
     images = (*known.images, *embeddings.images)
     sha256s = (*known.sha256s, *embeddings.sha256s)
     hashes = [its.records["perceptual_hash"] for its in (known, embeddings)]
@@ -71,7 +76,7 @@ def find_near_copies(
         known=len(known),
         progress=progress,
     )
-    copies = np.zeros(len(images), dtype=np.bool_)
+    copies = np.isin((*known.file_sha256s, *embeddings.file_sha256s), known.file_sha256s)
     copies[[pair.second for pair in pairs]] = True
     return copies[len(known) :]
 
@@ -98,7 +103,7 @@ def require_splittable(embeddings: Embeddings, groups: Groups, folds: int) -> No
 
 
 def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
-    """Return the near-duplicates' groups; images of equal bytes count once."""
+    """Return the near-duplicates' groups; the same image counts once."""
     _, first, position = np.unique(embeddings.sha256s, return_index=True, return_inverse=True)
     identities = [embeddings.sha256s[i] for i in first]
     pairs = near_duplicates(
@@ -113,17 +118,23 @@ def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
 
 
 def _clean_view(image: CatalogImage, sha256: str, decoding: DecodeOptions) -> View:
-    """Render an image whose bytes stage one has decoded, within limits that it was given then.
+    return render(decode_again(image, sha256, decoding))
 
+
+def decode_again(image: CatalogImage, sha256: str, decoding: DecodeOptions) -> DecodedImage:
+    """Decode an image that stage one has decoded, within limits that it was given then.
+
+    :param sha256: what the image is known by.
+    :param decoding: the recipe's; the image's own page comes before that.
     :raises UsageError: the file has gone, or holds other bytes.
     """
     try:
         data = read_bytes(image.path, sys.maxsize)
     except OSError as error:
         raise _changed(image, why_unread(error)) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if image_identity(hashlib.sha256(data).hexdigest(), image.page) != sha256:
         raise _changed(image, "other bytes")
-    return render(decode(data, decoding, _AS_EMBEDDED))
+    return decode(data, replace(decoding, page=image.page or decoding.page), _AS_EMBEDDED)
 
 
 def _changed(image: CatalogImage, received: str) -> UsageError:
@@ -140,12 +151,14 @@ def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:
         its_labels = [str(label) for label in dict.fromkeys(labels[members])]
         if len(its_labels) > 1:
             named = [
-                f"{str(embeddings.images[i].path)!r} as {embeddings.labels[i]!r}" for i in members
+                f"{page_name(str(embeddings.images[i].path), embeddings.images[i].page)!r} as "
+                f"{embeddings.labels[i]!r}"
+                for i in members
             ]
             raise UsageError(
-                "Expected one label for images that are equal, near-identical or of one group. "
-                f"Received: {' and '.join(named[:_SHOWN_NAMES])}. Decide which is right and remove "
-                "the other; if they only look alike, say --no-near-duplicates."
+                "Expected one label for images that are equal, near-identical, pages of one file "
+                f"or of one group. Received: {' and '.join(named[:_SHOWN_NAMES])}. Decide which is "
+                "right and remove the other; if they only look alike, say --no-near-duplicates."
             )
 
 

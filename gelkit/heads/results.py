@@ -122,7 +122,7 @@ def write_results(results: pd.DataFrame, path: Path) -> None:
 def read_results(path: str | Path) -> pd.DataFrame:
     """Read a results.csv: lists are lists, and classes the strings they are (``001``, ``NA``).
 
-    :raises UsageError: there is no such file, or it has other columns.
+    :raises UsageError: there is no such file, it has other columns, or is damaged.
     """
     try:
         columns, rows = read_table(path)
@@ -132,25 +132,36 @@ def read_results(path: str | Path) -> pd.DataFrame:
             "Make it with: gelkit heads DATA"
         ) from error
     except ValueError as error:
-        raise UsageError(
-            f"Expected a results.csv in {str(path)!r}. Received a damaged one: {error}. "
-            "Make it again with: gelkit heads DATA"
-        ) from error
+        raise _damaged(path, error) from error
     if columns != list(COLUMNS):
         differing = sorted(set(columns).symmetric_difference(COLUMNS)) or ["their order"]
         raise UsageError(
             f"Expected the columns of gelkit's results in {str(path)!r}. Received others "
             f"({', '.join(differing)}). Make it again with: gelkit heads DATA"
         )
-    return make_results(
-        [
-            {
-                name: _KINDS[kind].parse(value)
-                for (name, kind), value in zip(COLUMNS.items(), row, strict=True)
-                if value != ""
-            }
-            for row in rows
-        ]
+    try:
+        return make_results([_parsed(row) for row in rows])
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise _damaged(path, error) from error
+
+
+def _parsed(row: Sequence[str]) -> dict[str, Any]:
+    return {
+        name: _KINDS[kind].parse(value)
+        for (name, kind), value in zip(COLUMNS.items(), row, strict=True)
+        if value != ""
+    }
+
+
+def _damaged(path: str | Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"Expected a results.csv in {str(path)!r}. Received a damaged one: {error}. "
+        "Make it again with: gelkit heads DATA"
     )
 
 

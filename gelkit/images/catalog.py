@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from gelkit.errors import UsageError
@@ -16,19 +18,21 @@ IMAGE_SUFFIXES = frozenset(
 )
 """File endings (lower case) that are taken for images; whether they decode is seen later."""
 
-MANIFEST_COLUMNS = ("path", "label", "group", "source", "split")
+MANIFEST_COLUMNS = ("path", "label", "group", "source", "split", "page")
 SPLITS = ("train", "test")
+_PAGE_NUMBER = re.compile("[1-9][0-9]{0,8}")
 _SHOWN_LINES = 20
 _SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
 class CatalogImage:
-    """One image file and what is known of it before it is opened."""
+    """One image, a file or a page of one, and what is known of it before it is opened."""
 
     path: Path
     name: str
-    """The path below the catalog's root, with ``/``: how results and messages call the image."""
+    """How results and messages call the image: the path below the catalog's root, with ``/``; of
+    a page as :func:`page_name` makes of it."""
     label: str | None = None
     group: str | None = None
     """Images of one group are never separated by a split."""
@@ -36,6 +40,8 @@ class CatalogImage:
     """Instrument, laboratory or date."""
     split: str = "train"
     """``train``, or ``test`` for images that no head may train on."""
+    page: int | None = None
+    """From 1: which page of the file the image is; None: the one that the recipe takes."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,29 @@ class Catalog:
         return replace(self, images=tuple(i for i in self.images if i.split == split))
 
 
+def image_identity(file_sha256: str, page: int | None) -> str:
+    """Return what an image is known by, 64 hexadecimal digits, wherever its file lies.
+
+    That is the SHA-256 of its file's bytes; of a page that was named, the SHA-256 of the text
+    ``<SHA-256 of the file> page <number>``.
+    """
+    if page is None:
+        return file_sha256
+    return sha256(f"{file_sha256} page {page}".encode()).hexdigest()
+
+
+def page_name(name: str, page: int | None) -> str:
+    """Return how a page of a file is called, such as ``blot.tif[page 2]``."""
+    return name if page is None else f"{name}[page {page}]"
+
+
 def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> Catalog:
     """List the images of folders, files and CSV manifests.
 
     A folder's first level of sub-folders names the classes; a manifest is a CSV file with the
     column ``path`` (relative to the manifest's folder) and any of ``label``, ``group``,
-    ``source`` and ``split``. Several pieces of data become one catalog, named after the first.
+    ``source``, ``split`` and ``page``: several rows may name pages, from 1, of the same file, each
+    of which is an image then. Several pieces of data become one catalog, named after the first.
     Of a manifest's cells, ``'=`` and the like at the beginning stand for ``=``, as in every table
     of gelkit, so that one may be made of another; all other cells are what they say.
 
@@ -134,7 +157,14 @@ def write_manifest(catalog: Catalog, path: Path) -> None:
     write_table(
         MANIFEST_COLUMNS,
         (
-            (str(image.path.resolve()), image.label, image.group, image.source, image.split)
+            (
+                str(image.path.resolve()),
+                image.label,
+                image.group,
+                image.source,
+                image.split,
+                image.page,
+            )
             for image in catalog.images
         ),
         path,
@@ -289,14 +319,24 @@ def _manifest_image(
     split = row.get("split") or "train"
     if split not in SPLITS:
         raise _RowError(f"expected the split 'train' or 'test', received {_quoted(split)}")
+    page = _page(row.get("page") or None)
     return CatalogImage(
         path=path,
-        name=given,
+        name=page_name(given, page),
         label=row.get("label") or None,
         group=row.get("group") or None,
         source=row.get("source") or None,
         split=split,
+        page=page,
     )
+
+
+def _page(cell: str | None) -> int | None:
+    if cell is None:
+        return None
+    if not _PAGE_NUMBER.fullmatch(cell):
+        raise _RowError(f"expected a page from 1 on, or an empty cell, received {_quoted(cell)}")
+    return int(cell)
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
@@ -310,10 +350,10 @@ def _quoted(text: str) -> str:
 
 def _doubled(images: Mapping[int, CatalogImage]) -> dict[int, str]:
     """Return what is wrong with the lines whose image stands in an earlier line too."""
-    lines: dict[Path, int] = {}
+    lines: dict[tuple[Path, int | None], int] = {}
     troubles = {}
     for line, image in images.items():
-        first = lines.setdefault(image.path.resolve(), line)
+        first = lines.setdefault((image.path.resolve(), image.page), line)
         if first != line:
             given = _quoted(image.name)
             troubles[line] = f"expected each image once, received {given} of line {first}"

@@ -27,11 +27,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Inspected:
-    """An image file that could be read."""
+    """An image that could be read."""
 
     name: str
     sha256: str
+    """What it is known by, as of :func:`gelkit.images.catalog.image_identity`."""
     n_bytes: int
+    """Of its file."""
     record: DecodeRecord
     pictures: Pictures | None
     """None if they were not asked for."""

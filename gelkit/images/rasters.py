@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -30,6 +32,14 @@ _GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("LA", "P", "PA", "RGB", "RGBA")
 _COLOUR_PLACES = (64, 64)
 """Columns and rows in which colour is looked for, as :func:`is_coloured` does in larger arrays."""
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNK = 12
+"""Bytes of a PNG's chunk beside its content: length, kind and checksum."""
+_PNG_PIXELS = (b"IDAT", b"fdAT")
+_BMP_FILE_HEADER = 14
+"""Bytes before the bitmap's own header, which begins with its size."""
+_BMP_OLD_HEADER, _BMP_BITS_OF_OLD, _BMP_BITS = 12, 10, 14
+"""The size of OS/2's header, and where it and all others keep the bits of a pixel."""
 COLOUR_TOLERANCE = 16
 """Of 255: JPEG's rounding tints grey by a few values, and a tint within this loses nothing."""
 
@@ -64,6 +74,8 @@ def _read_opened(
         samples, alpha = _deep_png(data, pages)
         coloured = samples.ndim == 3 and is_coloured(samples, 257 * COLOUR_TOLERANCE)
     else:
+        _require_own_depth(image, data)
+        _require_checksums(image, data)
         image.load()
         samples, alpha = _samples(image, options.channel)
         coloured = _looks_coloured(image)
@@ -80,9 +92,44 @@ def _read_opened(
         channel=options.channel or 1,
         channels=channels,
         flags=flags.union(
-            {"colour"} if coloured else (), {"palette"} if mode in ("P", "PA") else ()
+            {"colour"} if coloured else (),
+            {"palette"} if mode in ("P", "PA") else (),
+            {"channel-chosen"} if channels > 1 else (),
         ),
     )
+
+
+def _require_checksums(image: Image.Image, data: bytes) -> None:
+    """Check the checksums of a PNG's pixels, which Pillow passes over: one bit may change many."""
+    place = len(_PNG_SIGNATURE)
+    while image.format == "PNG" and place + _PNG_CHUNK <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + _PNG_CHUNK + length
+        if kind in _PNG_PIXELS and zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(
+            data[end - 4 : end], "big"
+        ):
+            raise ImageError(
+                "expected a PNG that is whole. Received: one whose pixels are not those of their "
+                "checksum. Copy it again from where it came."
+            )
+        place = end
+
+
+def _require_own_depth(image: Image.Image, data: bytes) -> None:
+    """Refuse a bitmap of 4 or 8 bits a pixel whose few colours Pillow takes for 1 bit or for 8.
+
+    So it does with a palette of black and white, or of the first greys, whatever the bits.
+    """
+    if image.format not in ("BMP", "DIB"):
+        return
+    head = _BMP_FILE_HEADER if image.format == "BMP" else 0
+    place = _BMP_BITS_OF_OLD if data[head] == _BMP_OLD_HEADER else _BMP_BITS
+    (bits,) = struct.unpack_from("<H", data, head + place)
+    if bits != {"1": 1, "L": 8}.get(image.mode, bits):
+        raise ImageError(
+            f"expected a bitmap whose palette says what its {bits} bits are. Received: one of "
+            f"black and white, or of few greys, of {bits} bits. Save it as PNG."
+        )
 
 
 def _sought_frame(
@@ -115,13 +162,13 @@ def _samples(image: Image.Image, channel: int | None) -> tuple[Samples, Samples 
     target = "L" if image.mode == "LA" or channel is None else "RGB"
     alpha = None
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         opacity = np.asarray(image.getchannel("A"))
         alpha = opacity if opacity.min() < 255 else None
-    if image.mode in ("P", "RGBA"):
-        image = image.convert("RGB")
-    if image.mode == "RGB":
-        image = image.convert(target)
+    if image.mode == "P":
+        image = image.convert("RGB")  # from a palette to grey Pillow rounds otherwise
+    if image.mode in ("RGB", "RGBA"):
+        image = image if image.mode == target else image.convert(target)
     return np.asarray(image), alpha
 
 

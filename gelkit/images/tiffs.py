@@ -38,6 +38,8 @@ from gelkit.images.rasters import COLOUR_TOLERANCE
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
+_MOST_TAGS = 4096
+"""Of a page; tifffile reads no more either."""
 _SUBFILE_TYPE = 255
 _ORIENTATION = 274
 _MAX_SAMPLE_VALUES = (341, 281)
@@ -46,16 +48,23 @@ _MEASURES = frozenset(
     {254, 255, 256, 257, 259, 262, 266, 274, 277, 278, 284, 317, 322, 323, 32997, 32998}
 )
 """The tags by which sizes and the meaning of numbers are reckoned, each a single number."""
+_STRIPS = 273
+_TILE_TAGS = frozenset({322, 323, 324, 325})
+_DECIDING = _MEASURES | _TILE_TAGS | {258, _STRIPS, 279, 281, 320, 338, 339, 341, 33445}
+"""Those tags, and all others that have a say in what the pixels are."""
 _WHOLE_NUMBERS = frozenset({3, 4, 16})
 """Types of tags: of 16, 32 and 64 bits, unsigned; tifffile makes text of 8 bits."""
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _UNSPECIFIED, _PREMULTIPLIED_ALPHA, _ALPHA = 0, 1, 2
 """What an extra sample may be, by tag 338."""
+_OPACITIES = frozenset({_PREMULTIPLIED_ALPHA, _ALPHA})
 
 _PLAIN = frozenset({1, 8, 32773, 32946})
 """Compressions that need no further package: none, deflate by its two numbers, PackBits."""
 _DEFLATE = frozenset({8, 32946})
+_UNPREDICTED = frozenset({1, 32773})
+"""Compressions that no predictor goes with: none, and PackBits."""
 _LARGEST_DEFLATE_RATIO = 1032
 _PILLOW_COMPRESSIONS = _PLAIN | {2, 3, 4, 5, 7}
 """Those that Pillow reads: the fax ones, LZW and JPEG besides."""
@@ -145,22 +154,41 @@ def _count_directories(data: bytes, limits: Limits) -> int:
         seen.add(offset)
         require_pages(len(seen), limits)
         (tags,) = struct.unpack_from(order + layout.count, data, offset)
+        if tags > _MOST_TAGS:
+            raise ImageError(
+                f"expected at most {_MOST_TAGS:,} tags of a page. Received: {tags:,}. "
+                "Save the image again from the program that wrote it."
+            )
         first = offset + struct.calcsize(order + layout.count)
         end = first + tags * layout.tag_size
         (offset,) = struct.unpack_from(order + layout.offset, data, end)
-        for place in range(first, end, layout.tag_size):
-            _require_number(*struct.unpack_from(order + layout.tag, data, place))
+        places = range(first, end, layout.tag_size)
+        _require_measures([struct.unpack_from(order + layout.tag, data, p) for p in places])
     return len(seen)
 
 
-def _require_number(code: int, kind: int, count: int) -> None:
-    """Check that a tag which measures the picture is a number, before anything multiplies it.
+def _require_measures(tags: list[tuple[int, int, int]]) -> None:
+    """Check the tags of a page that measure the picture, given their code, type and count.
 
-    A text or a list in its place, times another number, would fill the memory.
+    Each must be a number: a text or a list in its place, times another number, would fill the
+    memory. None may be there twice, nor say that the page has both strips and tiles: of these
+    tifffile takes one, and Pillow another.
     """
-    if code in _MEASURES and (kind not in _WHOLE_NUMBERS or count != 1):
+    codes = [code for code, _, _ in tags]
+    for code, kind, count in tags:
+        if code in _MEASURES and (kind not in _WHOLE_NUMBERS or count != 1):
+            raise ImageError(
+                f"expected one whole number in tag {code}. Received: {count} of type {kind}. "
+                "Save the image again from the program that wrote it."
+            )
+        if code in _DECIDING and codes.count(code) > 1:
+            raise ImageError(
+                f"expected tag {code} once. Received: it several times in one page. "
+                "Save the image again from the program that wrote it."
+            )
+    if _STRIPS in codes and _TILE_TAGS.intersection(codes):
         raise ImageError(
-            f"expected one whole number in tag {code}. Received: {count} of type {kind}. "
+            "expected strips or tiles. Received: a page of both. "
             "Save the image again from the program that wrote it."
         )
 
@@ -253,7 +281,7 @@ def _read_page(
     stored, orientation = _upright_samples(data, page, place.index)
     channel = None if place.channel else options.channel
     samples, alpha = _split(page, stored, channel)
-    channels = place.channels if channel is None else prod(stored.shape[2:])
+    channels = place.channels if channel is None else _count_channels(page, stored)
     square_root = _is_square_root(file)
     return StoredPicture(
         samples=samples,
@@ -299,6 +327,12 @@ def _require_whole(page: TiffPage, data: bytes, limits: Limits) -> None:
         )
     if page.is_tiled:
         require_size(page.tilelength, page.tilewidth, depth, limits)
+    if page.compression in _UNPREDICTED and page.predictor != 1:
+        raise ImageError(
+            f"expected no predictor of samples that are not compressed by it. Received: "
+            f"{_name(page.predictor)}, which some programs undo and others ignore. "
+            "Save the image again from the program that wrote it."
+        )
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     inside = all(
         start > 0 and count > 0 and start + count <= len(data) for start, count in segments
@@ -378,6 +412,7 @@ def _through_pillow(data: bytes, page: TiffPage, index: int) -> Samples:
     """Read the page through Pillow, which turns it upright and undoes WhiteIsZero up to 8 bits."""
     with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
         image.seek(index)
+        _require_understood(image, page)
         image.load()
         if page.photometric in (_RGB, _YCBCR):
             return np.asarray(image.convert("RGB"))
@@ -391,10 +426,26 @@ def _through_pillow(data: bytes, page: TiffPage, index: int) -> Samples:
         return np.invert(samples) if shown else samples
 
 
+def _require_understood(image: Image.Image, page: TiffPage) -> None:
+    """Check that Pillow read the tags as tifffile did: it stops at the first one that is damaged.
+
+    Without its orientation, which lies behind others, a picture would come out unturned.
+    """
+    orientation = known_orientation(page.tags.valueof(_ORIENTATION))
+    size = sorted((page.imagewidth, page.imagelength))
+    seen = known_orientation(image.getexif().get(_ORIENTATION))
+    if seen != orientation or sorted(image.size) != size:
+        raise ImageError(
+            f"expected {page.imagewidth} x {page.imagelength} pixels of orientation {orientation}. "
+            f"Received: {image.width} x {image.height} of orientation {seen} from Pillow. "
+            "Save it again from the program that wrote it."
+        )
+
+
 def _split(page: TiffPage, stored: Samples, channel: int | None) -> tuple[Samples, Samples | None]:
     """Tell grey, colour and alpha apart from channels, of which one must be chosen."""
     extras = list(page.extrasamples)
-    opacity = next((i for i, e in enumerate(extras) if e in (_PREMULTIPLIED_ALPHA, _ALPHA)), None)
+    opacity = next((i for i, e in enumerate(extras) if e in _OPACITIES), None)
     alpha = None
     if opacity is not None and stored.ndim == 3:
         alpha = stored[..., stored.shape[-1] - len(extras) + opacity]
@@ -416,20 +467,36 @@ def _split(page: TiffPage, stored: Samples, channel: int | None) -> tuple[Sample
     )
 
 
+def _count_channels(page: TiffPage, stored: Samples) -> int:
+    """Return among how many channels :func:`_split` chooses one."""
+    if page.photometric in (_RGB, _PALETTE):
+        return 3
+    count = prod(stored.shape[2:])
+    return 1 if count == 2 and not _OPACITIES.isdisjoint(page.extrasamples) else count
+
+
 def _name(value: int) -> str:
     """Return how tifffile calls what a number stands for, or the number."""
     return str(getattr(value, "name", value))
 
 
 def _coloured(page: TiffPage, indices: Samples) -> Samples:
-    """Look indices up in the palette: 8 bits where its 16-bit entries hold no more, else 16."""
-    palette = page.colormap
-    if palette is None or palette.ndim != 2 or int(indices.max()) >= palette.shape[1]:
-        raise ImageError("expected a palette for all indices. Received: none, or a short one.")
+    """Look indices up in the palette: 8 bits where its 16-bit entries hold no more, else 16.
+
+    Entries that are all below 256 are of 8 bits, as old programs wrote them: libtiff's rule.
+    """
+    palette, shape = page.colormap, (3, 2**page.bitspersample)
+    if palette is None or palette.shape != shape or palette.dtype != np.uint16:
+        raise ImageError(
+            f"expected a palette of {shape[1]} colours. Received: none, or another. "
+            "Save it again as grey or RGB."
+        )
     colour = np.moveaxis(palette[:, indices], 0, -1)
+    if palette.max() < 256:
+        return colour.astype(np.uint8)
     high, low = palette >> 8, palette & 0xFF
-    whole = bool(((low == high) | (low == 0)).all())
-    return (colour >> 8).astype(np.uint8) if whole else colour.astype(np.uint16)
+    shallow = bool(((low == high) | (low == 0)).all())
+    return (colour >> 8).astype(np.uint8) if shallow else colour.astype(np.uint16)
 
 
 def _stated_maximum(page: TiffPage, samples: Samples) -> float | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ from PIL import Image
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.engines import run_workers
 from gelkit.features.extraction import Workforce, extract, load
 from gelkit.features.planning import MissingEmbeddingsError, choose_weights, identify, plan
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.weights import load_weights
-from gelkit.features.workers import Batch, Rendering, Task, embed, prepare
+from gelkit.features.workers import Batch, Rendering, Setup, Task, embed, prepare
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits, decode
@@ -158,6 +161,59 @@ def test_embeddings_are_the_models_own(catalog: Catalog, cache: Path) -> None:
     assert embeddings.classes == ("a", "b")
     assert embeddings.targets.tolist() == ["ab".index(name[0]) for name in embeddings.names]
     assert embeddings.device.startswith("cpu (")
+
+
+def _kill_workers() -> int:
+    """Kill all workers of this process; return how many there were."""
+    own = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = [int(pid) for file in own for pid in file.read_text().split()]
+    workers = [
+        pid
+        for pid in pids
+        if b"gelkit.features.workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    return len(workers)
+
+
+def test_decoding_in_processes_of_its_own_changes_nothing(
+    catalog: Catalog, cache: Path, tmp_path: Path
+) -> None:
+    """On an accelerator images would be mixed up, or be lost with a process that dies."""
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    broken = Task(
+        tmp_path / "broken.png", "broken.png", Fingerprints().sha256(tmp_path / "broken.png")
+    )
+    tasks = [*_tasks(catalog), broken]
+    setup = Setup(
+        backbone=BACKBONES["mobilenet-v3"],
+        weights="random",
+        weights_seed=0,
+        weights_dir=None,
+        hardware="cpu",
+        kernel="torch",
+        precision="float32",
+        rendering=Rendering(),
+        batch_size=1,
+        decoders=2,
+        provenance={},
+    )
+    batches = run_workers(tasks, setup, workers=1)
+    done = [next(batches)]
+    assert _kill_workers() == 3
+    done += batches
+    assert [failure.name for batch in done for failure in batch.failures] == ["broken.png"]
+    rows = [batch.rows for batch in done if batch.rows is not None]
+    found = {
+        its.columns["sha256"][i].decode(): its.columns["embedding"][i]
+        for its in rows
+        for i in range(len(its))
+    }
+    assert sum(map(len, rows)) == len(found) == len(catalog)
+    expected = load(catalog, cache=cache, **QUICK)
+    values = np.stack([found[digest] for digest in expected.sha256s])
+    np.testing.assert_allclose(values, expected.values, rtol=1e-5, atol=1e-5 * np.abs(values).max())
 
 
 def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
@@ -351,8 +407,6 @@ def test_cached_embeddings_need_no_torch(catalog: Catalog, cache: Path) -> None:
 
 def test_a_fingerprint_changes_with_any_value(catalog: Catalog, cache: Path) -> None:
     """Results could not be traced to the embeddings they rest on."""
-    from dataclasses import replace
-
     embeddings = load(catalog, cache=cache, **QUICK)
     values = embeddings.values.copy()
     values[3, 1000] = np.nextafter(values[3, 1000], np.inf)

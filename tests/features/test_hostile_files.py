@@ -5,6 +5,7 @@ The same holds for looking at images and for embedding them: both read them in t
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -18,7 +19,11 @@ from hostile import bomb_png, png, slow_jpeg
 
 import gelkit
 from gelkit.cli import main
+from gelkit.features.extraction import Workforce, extract
+from gelkit.features.planning import plan
+from gelkit.features.recipe import RecipeOptions
 from gelkit.features.surveys import Survey, survey
+from gelkit.features.workers import Prepared, Rendering, prepare
 from gelkit.images.catalog import Catalog
 from gelkit.images.formats import Limits
 from gelkit.tables import read_table
@@ -226,3 +231,39 @@ def test_an_image_that_takes_too_much_memory_fails_alone(tmp_path: Path) -> None
     assert "--decode-memory" in failure.error
     assert [image.name for image in found.images] == ["other.png"]
     assert not _survey_of(bomb, Limits(), tmp_path).failures
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="needs the extra xla")
+def test_beside_an_accelerator_too_an_image_fails_alone(tmp_path: Path) -> None:
+    """One file would take the memory of the machine, or the process that has compiled for a TPU."""
+    (tmp_path / "bomb.png").write_bytes(bomb_png(30_000, 3_000))
+    (tmp_path / "slow.jpg").write_bytes(slow_jpeg(40_000, side=700))
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    done = extract(
+        gelkit.read_catalog(tmp_path),
+        backbone="mobilenet-v3",
+        hardware="tpu",
+        cache=tmp_path / "c",
+        options=RecipeOptions(weights="random", emulate_tpu=True),
+        workforce=Workforce(batch_size=2, limits=replace(Limits(), memory=60 * 2**20, seconds=1.5)),
+    )
+    errors = {failure.name: failure.error for failure in done.failures}
+    assert set(errors) == {"bomb.png", "slow.jpg"}
+    assert "decoded with 60 MiB" in errors["bomb.png"]
+    assert "read and decoded within 1.5 s" in errors["slow.jpg"]
+    assert done.names == ("0.png", "1.png", "2.png")
+    assert "emulated" in done.device
+
+
+def test_a_long_path_is_no_fault_of_an_equal_file(tmp_path: Path) -> None:
+    """A backup far down in the folder would take the image that it is a copy of with it."""
+    deep = tmp_path / "a" / ("deep" * 50)
+    deep.mkdir(parents=True)
+    for path in (deep / "copy.png", tmp_path / "a" / "image.png", tmp_path / "a" / "longer.png"):
+        path.write_bytes(png())
+    limits = Limits(path=len(os.fsencode(tmp_path)) + 50)
+    planned = plan(gelkit.read_catalog(tmp_path), cache=tmp_path / "c", limits=limits)
+    (prepared,) = (prepare(task, Rendering(limits=limits)) for task in planned.tasks)
+    assert isinstance(prepared, Prepared)
+    assert prepared.name == "a/image.png"

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from PIL import Image, ImageOps
 
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.heads.grouping import group_images, require_splittable
-from gelkit.images.catalog import read_catalog
+from gelkit.heads.grouping import find_near_copies, group_images, require_splittable
+from gelkit.images.catalog import CatalogImage, image_identity, page_name, read_catalog
 from gelkit.images.formats import ImageError, decode
 from gelkit.images.likeness import perceptual_hash
 from gelkit.images.samples import draw_samples
@@ -83,6 +84,75 @@ def test_a_group_of_two_labels_is_refused_and_its_files_listed(
     images = make_embeddings(["gel", "gel", "photo"], groups=[None, "x", "x"])
     with pytest.raises(UsageError, match=r"'1\.png' as 'gel' and '2\.png' as 'photo'"):
         group_images(images)
+
+
+def _of_pages(
+    pages: Sequence[tuple[Path, int | None]], make_embeddings: MakeEmbeddings
+) -> Embeddings:
+    """Return embeddings of images, all of which have the same hash and so must be looked at."""
+    digests = [sha256(path.read_bytes()).hexdigest() for path, _ in pages]
+    identities = [image_identity(*its) for its in zip(digests, [n for _, n in pages], strict=True)]
+    images = tuple(
+        CatalogImage(path, page_name(path.name, page), "gel", page=page) for path, page in pages
+    )
+    embeddings = make_embeddings(["gel"] * len(pages), sha256s=identities)
+    described = {
+        "images": images,
+        "records": {"perceptual_hash": np.zeros(len(pages), dtype=np.uint64)},
+        "files": dict(zip(identities, digests, strict=True)),
+    }
+    return Embeddings(**(vars(embeddings) | described))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Draw a folder of a file of two pages, and of each page alone, inverted."""
+    folder = tmp_path_factory.mktemp("stack")
+    pages = [
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 9), np.uint8)).resize(
+            (180, 240), Image.Resampling.BICUBIC
+        )
+        for seed in (1, 2)
+    ]
+    pages[0].save(folder / "stack.tif", save_all=True, append_images=pages[1:])
+    for number, page in enumerate(pages, start=1):
+        ImageOps.invert(page).save(folder / f"{number}.png")
+    return folder
+
+
+def test_pages_of_one_file_join(stack: Path, make_embeddings: MakeEmbeddings) -> None:
+    """One exposure of a blot would train and another be predicted."""
+    pages = [(stack / "stack.tif", 1), (stack / "1.png", None), (stack / "stack.tif", 2)]
+    groups = group_images(_of_pages(pages, make_embeddings), find_near_duplicates=False)
+    assert groups[0] == groups[2] != groups[1]
+    described = _of_pages(pages, make_embeddings)
+    labels = ("gel", "gel", "photo")
+    images = tuple(
+        replace(image, label=label) for image, label in zip(described.images, labels, strict=True)
+    )
+    message = r"pages of one file.*stack\.tif\[page 1\]' as 'gel' and .*\[page 2\]' as 'photo'"
+    with pytest.raises(UsageError, match=message):
+        group_images(replace(described, images=images), find_near_duplicates=False)
+
+
+def test_of_a_page_its_own_picture_is_compared(
+    stack: Path, make_embeddings: MakeEmbeddings
+) -> None:
+    """Copies of a page would not be found, and those of its neighbour be taken for copies of it."""
+    alone = [(stack / "1.png", None), (stack / "2.png", None)]
+    for page in (1, 2):
+        known = _of_pages([(stack / "stack.tif", page)], make_embeddings)
+        copies = find_near_copies(_of_pages(alone, make_embeddings), known)
+        assert copies.tolist() == [page == 1, page == 2]
+
+
+def test_other_pages_of_a_training_file_are_no_new_images(
+    stack: Path, make_embeddings: MakeEmbeddings
+) -> None:
+    """A test set would be half known, since its files' other exposures were trained on."""
+    known = _of_pages([(stack / "stack.tif", 1)], make_embeddings)
+    held_out = _of_pages([(stack / "2.png", None), (stack / "stack.tif", 2)], make_embeddings)
+    assert find_near_copies(held_out, known).tolist() == [False, True]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from gelkit.errors import UsageError
 from gelkit.images.catalog import (
     Catalog,
     CatalogImage,
+    image_identity,
+    page_name,
     read_catalog,
     require_classes,
     write_manifest,
@@ -100,6 +103,42 @@ def test_a_manifest_tells_label_group_source_and_split(tmp_path: Path) -> None:
     assert [image.name for image in catalog.only("test").images] == ["2.png"]
 
 
+def test_a_manifest_makes_an_image_of_each_page_it_names(tmp_path: Path) -> None:
+    """Of a file of several blots all but one would be lost, or all be called the same."""
+    _files(tmp_path, "stack.tif", "1.png")
+    text = "path,page,label\nstack.tif,1,a\nstack.tif,2,b\n1.png,,a\nstack.tif,,\n"
+    (tmp_path / "gels.csv").write_text(text)
+    images = read_catalog(tmp_path / "gels.csv").images
+    assert [(image.name, image.page, image.label) for image in images] == [
+        ("stack.tif[page 1]", 1, "a"),
+        ("stack.tif[page 2]", 2, "b"),
+        ("1.png", None, "a"),
+        ("stack.tif", None, None),
+    ]
+    assert {image.path.name for image in images} == {"stack.tif", "1.png"}
+
+
+PAGES = st.none() | st.integers(1, 12)
+DIGESTS = st.binary(max_size=2).map(lambda data: hashlib.sha256(data).hexdigest())
+
+
+@given(one=st.tuples(DIGESTS, PAGES), other=st.tuples(DIGESTS, PAGES))
+def test_pages_are_told_apart_and_files_keep_their_name(
+    one: tuple[str, int | None], other: tuple[str, int | None]
+) -> None:
+    """A page would get the embedding of another, or every cache have to be made again."""
+    assert (image_identity(*one) == image_identity(*other)) == (one == other)
+    assert image_identity(one[0], None) == one[0]
+    assert len(bytes.fromhex(image_identity(*one))) == 32
+
+
+def test_a_pages_identity_is_what_the_readme_says() -> None:
+    """Whoever joins a cache with a list of files would find no row of a page."""
+    file = hashlib.sha256(b"stack").hexdigest()
+    expected = hashlib.sha256(f"{file} page 2".encode()).hexdigest()
+    assert image_identity(file, 2) == expected
+
+
 MANIFESTS: dict[str, tuple[str | bytes, str]] = {
     "no path": ("file,label\n1.png,a\n", "the column 'path'"),
     "unknown column": ("path,lable\n1.png,a\n", "Received: 'path', 'lable'"),
@@ -110,6 +149,15 @@ MANIFESTS: dict[str, tuple[str | bytes, str]] = {
     ),
     "no such split": ("path,split\n1.png,validation\n", "line 2: expected the split"),
     "twice": ("path,label\n1.png,a\n./1.png,b\n", "line 3: expected each image once"),
+    "a page twice": (
+        "path,page\n1.png,2\n1.png,1\n./1.png,2\n",
+        "line 4: expected each image once, received './1.png[page 2]' of line 2",
+    ),
+    "no page": ("path,page\n1.png,0\n", "line 2: expected a page from 1 on, or an empty cell"),
+    "half a page": ("path,page\n1.png,1.0\n", "line 2: expected a page from 1 on"),
+    "pages": ("path,page\n1.png,1-3\n", "received '1-3'"),
+    "a page in words": ("path,page\n1.png,\u0663\n", "line 2: expected a page"),
+    "an endless page": (f"path,page\n1.png,{'9' * 5000}\n", "line 2: expected a page"),
     "cells": ("path,label\n1.png\n", "line 2: expected 2 cells, received 1"),
     "column twice": ("path,label,label\n1.png,a,b\n", "each once"),
     "other encoding": ("path,label\n1.png,a\n".encode("utf-16"), "Received: expected UTF-8"),
@@ -194,20 +242,25 @@ LABELS = BYTES | st.text(min_size=1, max_size=8).filter(lambda text: text.encode
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(rows=st.lists(st.tuples(LABELS, st.none() | LABELS, st.booleans()), min_size=1, max_size=4))
+@given(
+    rows=st.lists(
+        st.tuples(LABELS, st.none() | LABELS, st.booleans(), PAGES), min_size=1, max_size=4
+    )
+)
 def test_a_written_manifest_reads_back(
-    rows: list[tuple[str, str | None, bool]], tmp_path: Path
+    rows: list[tuple[str, str | None, bool, int | None]], tmp_path: Path
 ) -> None:
-    """A test set would lose its labels between heads and evaluate."""
+    """A test set would lose its labels or pages between heads and evaluate."""
     images = tuple(
         CatalogImage(
             path=_files(tmp_path, f"images/{i}.png") / f"images/{i}.png",
-            name=str(tmp_path / f"images/{i}.png"),
+            name=page_name(str(tmp_path / f"images/{i}.png"), page),
             label=label,
             group=group,
             split="test" if test else "train",
+            page=page,
         )
-        for i, (label, group, test) in enumerate(rows)
+        for i, (label, group, test, page) in enumerate(rows)
     )
     write_manifest(Catalog("gels", images), tmp_path / "gels.csv")
     assert read_catalog(tmp_path / "gels.csv", allow_outside=True).images == images

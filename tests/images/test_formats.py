@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_files import png_16_bit_colour, png_chunk, saved, tiff
 from PIL import Image
 
 from gelkit.errors import UsageError
@@ -22,30 +20,18 @@ RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 SEED = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 
 
-def _saved(image: Image.Image, format_: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format_, **options)
-    return file.getvalue()
-
-
-def _tiff(values: npt.NDArray[np.generic], **options: object) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, values, **options)
-    return file.getvalue()
-
-
 @pytest.mark.parametrize("container", ["PNG", "TIFF", "BMP", "GIF", "WEBP"])
 def test_8_bit_grey_comes_out_as_it_is(container: str) -> None:
     """Values of a gel would be changed by reading it."""
     options = {"lossless": True} if container == "WEBP" else {}
-    decoded = decode(_saved(Image.fromarray(SEED), container, **options))
+    decoded = decode(saved(Image.fromarray(SEED), container, **options))
     assert np.array_equal(decoded.pixels, SEED)
     assert (decoded.record.height, decoded.record.width) == SEED.shape
     assert decoded.record.format == container
     assert decoded.record.bit_depth == 8
 
 
-@pytest.mark.parametrize("encode", [lambda v: _saved(Image.fromarray(v), "PNG"), _tiff])
+@pytest.mark.parametrize("encode", [lambda v: saved(Image.fromarray(v), "PNG"), tiff])
 def test_16_bit_is_8_bit_times_257(encode: Callable[[npt.NDArray[np.uint16]], bytes]) -> None:
     """A 16-bit export would look different from the 8-bit one of the same gel: white, mostly."""
     decoded = decode(encode(SEED.astype(np.uint16) * 257))
@@ -59,7 +45,7 @@ def test_16_bit_is_8_bit_times_257(encode: Callable[[npt.NDArray[np.uint16]], by
 def test_twice_the_value_stays_twice_the_value(scale: int) -> None:
     """A faint exposure would be clipped or stretched before anyone measured it."""
     values = RAMP.astype(np.uint16) * scale
-    np.testing.assert_allclose(decode(_tiff(values)).pixels, values / 65535, rtol=1e-6)
+    np.testing.assert_allclose(decode(tiff(values)).pixels, values / 65535, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -67,7 +53,7 @@ def test_white_is_zero_is_inverted_once(bits: int) -> None:
     """Scanners that store white as zero would give gels of the wrong polarity."""
     full = 2**bits - 1
     values = (RAMP.astype(np.uint32) * full // 255).astype(f"uint{bits}")
-    decoded = decode(_tiff(full - values, photometric="miniswhite"))
+    decoded = decode(tiff(full - values, photometric="miniswhite"))
     scale = 1 if bits == 8 else full
     np.testing.assert_allclose(decoded.pixels * np.float64(scale), values, atol=0.01)
     assert "inverted" in decoded.record.flags
@@ -77,10 +63,10 @@ def test_white_is_zero_is_inverted_once(bits: int) -> None:
 def test_the_largest_value_a_file_names_is_one() -> None:
     """A 12-bit camera's image would come out sixteen times too dark."""
     values = RAMP.astype(np.uint16) * 16
-    decoded = decode(_tiff(values, extratags=[(281, "H", 1, 4095, True)]))
+    decoded = decode(tiff(values, extratags=[(281, "H", 1, 4095, True)]))
     np.testing.assert_allclose(decoded.pixels, values / 4095, rtol=1e-6)
     with pytest.raises(ImageError, match="values up to 100"):
-        decode(_tiff(values, extratags=[(281, "H", 1, 100, True)]))
+        decode(tiff(values, extratags=[(281, "H", 1, 100, True)]))
 
 
 STORED_FOR: dict[int, Image.Transpose | None] = {
@@ -111,14 +97,14 @@ def _by_pillow(
     def encode(stored: npt.NDArray[np.generic], orientation: int) -> bytes:
         exif = Image.Exif()
         exif[274] = orientation
-        return _saved(Image.fromarray(stored), container, exif=exif, **options)
+        return saved(Image.fromarray(stored), container, exif=exif, **options)
 
     return encode
 
 
 def _by_tifffile(**options: object) -> Callable[[npt.NDArray[np.generic], int], bytes]:
     def encode(stored: npt.NDArray[np.generic], orientation: int) -> bytes:
-        return _tiff(stored, extratags=[(274, "H", 1, orientation, True)], **options)
+        return tiff(stored, extratags=[(274, "H", 1, orientation, True)], **options)
 
     return encode
 
@@ -183,8 +169,8 @@ def test_white_is_zero_of_the_complement_is_black_is_zero(depth: str) -> None:
     """One gel would have two polarities, by how its numbers are stored."""
     dtype, full = DEPTHS[depth]
     values = (SEED / 255 * full).astype(dtype)
-    black = decode(_tiff(values, photometric="minisblack"))
-    white = decode(_tiff((full - values).astype(dtype), photometric="miniswhite"))
+    black = decode(tiff(values, photometric="minisblack"))
+    white = decode(tiff((full - values).astype(dtype), photometric="miniswhite"))
     tolerance = 1e-3 if depth == "float16" else 1e-6
     np.testing.assert_allclose(
         white.pixels.astype(np.float64), black.pixels.astype(np.float64), atol=tolerance
@@ -199,18 +185,18 @@ def test_doubling_what_is_stored_doubles_what_is_decoded(depth: str, level: floa
     """Band ratios would depend on the exposure: something is clipped, stretched or bent."""
     dtype, full = DEPTHS[depth]
     values = (RAMP / 255 * level * full).astype(dtype)
-    once = decode(_tiff(values)).pixels.astype(np.float64)
-    twice = decode(_tiff((values * dtype(2)).astype(dtype))).pixels.astype(np.float64)
+    once = decode(tiff(values)).pixels.astype(np.float64)
+    twice = decode(tiff((values * dtype(2)).astype(dtype))).pixels.astype(np.float64)
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-6, atol=1e-9)
 
 
 def test_floating_point_beyond_1_is_scaled_to_what_the_file_says_or_to_its_own() -> None:
     """Float exports would be white, or refused although they are linear."""
     values = (SEED * 10).astype(np.float32)
-    own = decode(_tiff(values))
+    own = decode(tiff(values))
     np.testing.assert_allclose(own.pixels, values / values.max(), rtol=1e-6)
     assert "scaled-to-own-maximum" in own.record.flags
-    stated = decode(_tiff(values, extratags=[(341, "f", 1, 5000.0, True)]))
+    stated = decode(tiff(values, extratags=[(341, "f", 1, 5000.0, True)]))
     np.testing.assert_allclose(stated.pixels, values / 5000, rtol=1e-6)
     assert stated.record.maximum == 5000
     assert "scaled-to-own-maximum" not in stated.record.flags
@@ -221,7 +207,7 @@ def test_grey_stored_as_colour_is_the_same_grey(mode: str) -> None:
     """Saving a gel in colour would change its values."""
     image = Image.fromarray(RAMP).convert("RGBA" if mode == "PA" else mode)
     container = "TIFF" if mode == "PA" else "PNG"
-    decoded = decode(_saved(image, container))
+    decoded = decode(saved(image, container))
     assert np.abs(decoded.pixels.astype(int) - RAMP).max() <= 1
     assert decoded.record.flags == ({"palette"} if mode == "P" else set())
 
@@ -233,11 +219,11 @@ LUMINANCE = COLOUR @ np.array([0.299, 0.587, 0.114])
 @pytest.mark.parametrize(
     "encode",
     [
-        lambda: _saved(Image.fromarray(COLOUR), "PNG"),
-        lambda: _saved(Image.fromarray(COLOUR), "BMP"),
-        lambda: _saved(Image.fromarray(COLOUR), "TIFF", compression="tiff_lzw"),
-        lambda: _tiff(COLOUR, photometric="rgb"),
-        lambda: _tiff(np.moveaxis(COLOUR, -1, 0), photometric="rgb", planarconfig="separate"),
+        lambda: saved(Image.fromarray(COLOUR), "PNG"),
+        lambda: saved(Image.fromarray(COLOUR), "BMP"),
+        lambda: saved(Image.fromarray(COLOUR), "TIFF", compression="tiff_lzw"),
+        lambda: tiff(COLOUR, photometric="rgb"),
+        lambda: tiff(np.moveaxis(COLOUR, -1, 0), photometric="rgb", planarconfig="separate"),
     ],
     ids=["PNG", "BMP", "TIFF LZW", "TIFF", "planar TIFF"],
 )
@@ -252,9 +238,9 @@ def test_colour_of_16_bits_keeps_them() -> None:
     """Precision of a 16-bit scan would be lost, or the formula would be another one."""
     deep = COLOUR.astype(np.uint16) * 200 + 7
     expected = deep @ np.array([0.299, 0.587, 0.114]) / 65535
-    png = _png_16_bit_colour(deep)
+    png = png_16_bit_colour(deep)
     pytest.importorskip("imagecodecs", reason="16-bit colour of PNG needs the extra 'formats'")
-    for data in (_tiff(deep, photometric="rgb"), png):
+    for data in (tiff(deep, photometric="rgb"), png):
         decoded = decode(data)
         np.testing.assert_allclose(decoded.pixels, expected, atol=1e-6)
         assert decoded.record.bit_depth == 16
@@ -262,7 +248,7 @@ def test_colour_of_16_bits_keeps_them() -> None:
 
 def test_a_channel_of_colour_can_be_chosen() -> None:
     """A blot whose dye is in one channel could not be read without the others."""
-    for data in (_saved(Image.fromarray(COLOUR), "PNG"), _tiff(COLOUR, photometric="rgb")):
+    for data in (saved(Image.fromarray(COLOUR), "PNG"), tiff(COLOUR, photometric="rgb")):
         decoded = decode(data, DecodeOptions(channel=2))
         assert np.array_equal(decoded.pixels, COLOUR[..., 1])
         assert (decoded.record.channel, decoded.record.channels) == (2, 3)
@@ -276,7 +262,7 @@ def test_transparency_lies_on_white() -> None:
     image.putpixel((1, 2), (0, 0, 0, 0))
     image.putpixel((2, 2), (100, 100, 100, 51))
     for container in ("PNG", "TIFF"):
-        decoded = decode(_saved(image, container))
+        decoded = decode(saved(image, container))
         assert decoded.pixels[2, 1] == 255
         assert decoded.pixels[0, 0] == 0
         assert abs(int(decoded.pixels[2, 2]) - (100 * 0.2 + 255 * 0.8)) <= 1
@@ -285,23 +271,9 @@ def test_transparency_lies_on_white() -> None:
 
 def test_one_bit_is_black_and_white() -> None:
     """Scans of 1 bit would be nearly black."""
-    decoded = decode(_saved(Image.fromarray(RAMP > 100), "TIFF"))
+    decoded = decode(saved(Image.fromarray(RAMP > 100), "TIFF"))
     assert np.array_equal(decoded.pixels, np.where(RAMP > 100, 255, 0))
     assert decoded.record.bit_depth == 1
-
-
-def _png_16_bit_colour(values: npt.NDArray[np.uint16]) -> bytes:
-    """Write what Pillow cannot: a PNG of three 16-bit channels."""
-    height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def test_a_second_decoder_agrees() -> None:
@@ -309,12 +281,12 @@ def test_a_second_decoder_agrees() -> None:
     cv2 = pytest.importorskip("cv2", reason="OpenCV is the second decoder")
     deep = SEED.astype(np.uint16) * 201
     files = {
-        "PNG": (_saved(Image.fromarray(SEED), "PNG"), 255),
-        "PNG of 16 bits": (_saved(Image.fromarray(deep), "PNG"), 65535),
-        "TIFF": (_tiff(deep), 65535),
-        "TIFF LZW": (_saved(Image.fromarray(deep), "TIFF", compression="tiff_lzw"), 65535),
-        "TIFF of floating point": (_tiff((SEED / 255).astype(np.float32)), 1),
-        "WebP": (_saved(Image.fromarray(SEED), "WEBP", lossless=True), 255),
+        "PNG": (saved(Image.fromarray(SEED), "PNG"), 255),
+        "PNG of 16 bits": (saved(Image.fromarray(deep), "PNG"), 65535),
+        "TIFF": (tiff(deep), 65535),
+        "TIFF LZW": (saved(Image.fromarray(deep), "TIFF", compression="tiff_lzw"), 65535),
+        "TIFF of floating point": (tiff((SEED / 255).astype(np.float32)), 1),
+        "WebP": (saved(Image.fromarray(SEED), "WEBP", lossless=True), 255),
     }
     for name, (data, full) in files.items():
         other = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -331,7 +303,7 @@ FRAMES = [Image.fromarray(SEED), Image.fromarray(SEED[::-1].copy())]
 def test_of_an_animation_a_frame_must_be_chosen(container: str) -> None:
     """The first frame, which may be a title, would be taken for the gel."""
     lossless = {"lossless": True} if container == "WEBP" else {}
-    data = _saved(FRAMES[0], container, save_all=True, append_images=FRAMES[1:], **lossless)
+    data = saved(FRAMES[0], container, save_all=True, append_images=FRAMES[1:], **lossless)
     with pytest.raises(ImageError, match=r"2 pages of equal standing.*--page"):
         decode(data)
     for page, frame in enumerate(FRAMES, start=1):
@@ -344,8 +316,8 @@ def test_of_an_animation_a_frame_must_be_chosen(container: str) -> None:
 
 def test_a_multi_picture_jpeg_is_its_photograph() -> None:
     """A telephone's photograph with a preview behind it would be refused, or its preview taken."""
-    decoded = decode(_saved(FRAMES[0], "MPO", save_all=True, append_images=FRAMES[1:]))
-    assert np.array_equal(decoded.pixels, decode(_saved(FRAMES[0], "JPEG")).pixels)
+    decoded = decode(saved(FRAMES[0], "MPO", save_all=True, append_images=FRAMES[1:]))
+    assert np.array_equal(decoded.pixels, decode(saved(FRAMES[0], "JPEG")).pixels)
     assert "first-of-several-pictures" in decoded.record.flags
 
 
@@ -361,7 +333,7 @@ def test_a_background_that_is_asked_for_is_had_or_doubted(
     wanted: str, photometric: str, guess: bool
 ) -> None:
     """Half of a data set would be inverted, without anyone knowing which half."""
-    data = _tiff(DARK, photometric=photometric)
+    data = tiff(DARK, photometric=photometric)
     decoded = decode(data, DecodeOptions(polarity=wanted, guess_polarity=guess))
     record = decoded.record
     known = photometric == "miniswhite" or guess
@@ -378,7 +350,7 @@ def test_a_background_that_is_asked_for_is_had_or_doubted(
 
 def test_nothing_is_guessed_unasked() -> None:
     """A rule that errs would invert gels behind the user's back."""
-    decoded = decode(_saved(Image.fromarray(255 - DARK), "PNG"))
+    decoded = decode(saved(Image.fromarray(255 - DARK), "PNG"))
     assert np.array_equal(decoded.pixels, 255 - DARK)
     assert decoded.record.polarity == "unknown"
 
@@ -388,10 +360,10 @@ def test_saturation_is_counted_where_the_signal_is(photometric: str) -> None:
     """An overexposed gel would go unnoticed, or a white background be called overexposed."""
     values = SEED.astype(np.uint16) * 200
     values[:2, :3] = 65535
-    record = decode(_tiff(values, photometric=photometric)).record
+    record = decode(tiff(values, photometric=photometric)).record
     assert record.saturated == 6 / 600
     assert "saturated" in record.flags
-    assert "saturated" not in decode(_tiff(SEED.astype(np.uint16) * 200)).record.flags
+    assert "saturated" not in decode(tiff(SEED.astype(np.uint16) * 200)).record.flags
 
 
 def _with_signature(place: int, signature: bytes) -> bytes:
@@ -418,16 +390,16 @@ def test_a_format_that_is_not_read_is_named(name: str) -> None:
 
 
 REFUSED = {
-    "CMYK": (_saved(Image.new("CMYK", (4, 4)), "JPEG"), "mode 'CMYK'"),
-    "CMYK in TIFF": (_saved(Image.new("CMYK", (4, 4)), "TIFF"), "SEPARATED"),
-    "LAB in TIFF": (_saved(Image.new("LAB", (4, 4)), "TIFF"), "CIELAB"),
-    "not finite": (_tiff(np.full((4, 4), np.nan, np.float32)), "NaN"),
-    "infinite": (_tiff(np.full((4, 4), np.inf, np.float32)), "infinity"),
-    "negative": (_tiff(np.full((4, 4), -3, np.int16)), "-3"),
-    "negative 8 bit": (_tiff(np.full((4, 4), -3, np.int8)), "-3"),
-    "complex": (_tiff(np.ones((4, 4), np.complex64)), "complex64"),
-    "half a file": (_saved(Image.fromarray(SEED), "PNG")[:200], "whole"),
-    "half a JPEG": (_saved(Image.fromarray(SEED), "JPEG")[:500], "whole"),
+    "CMYK": (saved(Image.new("CMYK", (4, 4)), "JPEG"), "mode 'CMYK'"),
+    "CMYK in TIFF": (saved(Image.new("CMYK", (4, 4)), "TIFF"), "SEPARATED"),
+    "LAB in TIFF": (saved(Image.new("LAB", (4, 4)), "TIFF"), "CIELAB"),
+    "not finite": (tiff(np.full((4, 4), np.nan, np.float32)), "NaN"),
+    "infinite": (tiff(np.full((4, 4), np.inf, np.float32)), "infinity"),
+    "negative": (tiff(np.full((4, 4), -3, np.int16)), "-3"),
+    "negative 8 bit": (tiff(np.full((4, 4), -3, np.int8)), "-3"),
+    "complex": (tiff(np.ones((4, 4), np.complex64)), "complex64"),
+    "half a file": (saved(Image.fromarray(SEED), "PNG")[:200], "whole"),
+    "half a JPEG": (saved(Image.fromarray(SEED), "JPEG")[:500], "whole"),
     "text": (b"lane,band\n1,200\n", "something else"),
     "nothing": (b"", "something else"),
 }
@@ -454,12 +426,12 @@ def test_what_is_beyond_the_limits_is_refused(kind: str, container: str) -> None
     """A file that declares gigabytes would take the machine down."""
     limits, reason = BEYOND[kind]
     with pytest.raises(ImageError, match=reason):
-        decode(_saved(Image.fromarray(SEED), container), limits=limits)
+        decode(saved(Image.fromarray(SEED), container), limits=limits)
 
 
 def test_a_file_that_is_too_large_is_refused_whatever_it_declares() -> None:
     """A terabyte behind a small picture's header would be handed to the decoders."""
-    data = _saved(Image.fromarray(SEED), "PNG") + bytes(5000)
+    data = saved(Image.fromarray(SEED), "PNG") + bytes(5000)
     assert np.array_equal(decode(data).pixels, SEED)
     with pytest.raises(ImageError, match="a file of"):
         decode(data, limits=Limits(bytes=5000))
@@ -467,8 +439,8 @@ def test_a_file_that_is_too_large_is_refused_whatever_it_declares() -> None:
 
 def test_what_pillow_only_remarks_on_is_not_shown(recwarn: pytest.WarningsRecorder) -> None:
     """Thousands of remarks of a library would bury the failures that matter."""
-    data = _saved(Image.fromarray(SEED), "PNG")
-    no_frames = _chunk(b"acTL", struct.pack(">II", 0, 0))
+    data = saved(Image.fromarray(SEED), "PNG")
+    no_frames = png_chunk(b"acTL", struct.pack(">II", 0, 0))
     decoded = decode(data[:33] + no_frames + data[33:])
     assert np.array_equal(decoded.pixels, SEED)
     assert len(recwarn) == 0
@@ -476,7 +448,7 @@ def test_what_pillow_only_remarks_on_is_not_shown(recwarn: pytest.WarningsRecord
 
 def test_too_many_frames_are_refused() -> None:
     """An animation of a million frames would be counted to its end."""
-    data = _saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:])
+    data = saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:])
     with pytest.raises(ImageError, match="at most 1 pages"):
         decode(data, limits=Limits(pages=1))
 
@@ -505,14 +477,14 @@ def test_flags_keep_their_places() -> None:
 
 
 VALID = [
-    _saved(Image.fromarray(SEED), "PNG"),
-    _saved(Image.fromarray(SEED), "JPEG"),
-    _saved(Image.fromarray(SEED), "GIF"),
-    _saved(Image.fromarray(SEED), "WEBP"),
-    _saved(Image.fromarray(SEED), "BMP"),
-    _saved(Image.fromarray(SEED), "TIFF", compression="tiff_lzw"),
-    _tiff(SEED.astype(np.uint16) * 200),
-    _tiff(COLOUR, photometric="rgb", tile=(16, 16), compression="zlib"),
+    saved(Image.fromarray(SEED), "PNG"),
+    saved(Image.fromarray(SEED), "JPEG"),
+    saved(Image.fromarray(SEED), "GIF"),
+    saved(Image.fromarray(SEED), "WEBP"),
+    saved(Image.fromarray(SEED), "BMP"),
+    saved(Image.fromarray(SEED), "TIFF", compression="tiff_lzw"),
+    tiff(SEED.astype(np.uint16) * 200),
+    tiff(COLOUR, photometric="rgb", tile=(16, 16), compression="zlib"),
     _by_tifffile()(SEED, 6),
 ]
 

@@ -16,6 +16,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_files import bare_tiff, paged_tiff, tiff
 from PIL import Image
 
 from gelkit.images.formats import DecodeOptions, ImageError, Limits, decode
@@ -24,20 +25,6 @@ GREY = np.random.default_rng(0).integers(0, 60000, (40, 56), dtype=np.uint16)
 OTHER = GREY[::-1].copy()
 SMALL = np.arange(70, dtype=np.uint16).reshape(7, 10) * 900
 COLOUR = np.random.default_rng(1).integers(0, 60000, (32, 48, 3), dtype=np.uint16)
-
-
-def _tiff(values: npt.NDArray[np.generic], **options: object) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, values, **options)
-    return file.getvalue()
-
-
-def _pages(*pages: tuple[npt.NDArray[np.generic], dict[str, object]]) -> bytes:
-    file = io.BytesIO()
-    with tifffile.TiffWriter(file) as writer:
-        for values, options in pages:
-            writer.write(values, contiguous=False, **options)
-    return file.getvalue()
 
 
 def _fractions(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
@@ -70,7 +57,7 @@ PAGES = {
 @pytest.mark.parametrize("kind", PAGES)
 def test_the_page_that_is_clearly_the_picture_is_taken(kind: str) -> None:
     """A thumbnail or a mask would be taken for the gel."""
-    decoded = decode(_pages(*PAGES[kind]))
+    decoded = decode(paged_tiff(*PAGES[kind]))
     assert np.array_equal(decoded.pixels, _fractions(GREY))
     assert "page-chosen" in decoded.record.flags
     assert decoded.record.pages == 2
@@ -78,11 +65,11 @@ def test_the_page_that_is_clearly_the_picture_is_taken(kind: str) -> None:
 
 def test_of_pages_of_equal_standing_one_must_be_chosen() -> None:
     """Of two exposures the first would be taken, whichever it is."""
-    data = _pages((GREY, {}), (OTHER, {}))
+    data = paged_tiff((GREY, {}), (OTHER, {}))
     with pytest.raises(ImageError, match=r"Received: 2 pages of equal standing.*--page 1 to 2"):
         decode(data)
     with pytest.raises(ImageError, match="2 pages"):
-        decode(_pages((GREY, {}), (GREY[:, :30].copy(), {})))
+        decode(paged_tiff((GREY, {}), (GREY[:, :30].copy(), {})))
     for page, values in enumerate((GREY, OTHER), start=1):
         decoded = decode(data, DecodeOptions(page=page))
         assert np.array_equal(decoded.pixels, _fractions(values))
@@ -105,15 +92,15 @@ def test_a_chosen_page_is_the_same_through_every_library() -> None:
 STACK = np.stack([GREY, OTHER])
 
 CHANNELS = {
-    "samples of a pixel": _tiff(
+    "samples of a pixel": tiff(
         np.moveaxis(STACK, 0, -1), photometric="minisblack", planarconfig="contig"
     ),
-    "planes": _tiff(STACK, photometric="minisblack", planarconfig="separate"),
-    "compressed planes": _tiff(
+    "planes": tiff(STACK, photometric="minisblack", planarconfig="separate"),
+    "compressed planes": tiff(
         STACK, photometric="minisblack", planarconfig="separate", compression="zlib"
     ),
-    "OME-TIFF": _tiff(STACK, ome=True, photometric="minisblack", metadata={"axes": "CYX"}),
-    "ImageJ": _pages(
+    "OME-TIFF": tiff(STACK, ome=True, photometric="minisblack", metadata={"axes": "CYX"}),
+    "ImageJ": paged_tiff(
         (GREY, {"description": "ImageJ=1.54\nimages=2\nchannels=2\n", "metadata": None}),
         (OTHER, {"metadata": None}),
     ),
@@ -136,14 +123,14 @@ def test_of_several_channels_one_must_be_chosen(kind: str) -> None:
 
 def test_a_grey_picture_has_one_channel() -> None:
     """A choice meant for other files would be ignored without a word."""
-    assert decode(_tiff(GREY), DecodeOptions(channel=1)).record.channels == 1
+    assert decode(tiff(GREY), DecodeOptions(channel=1)).record.channels == 1
     with pytest.raises(ImageError, match="--channel from 1 to 1"):
-        decode(_tiff(GREY), DecodeOptions(channel=2))
+        decode(tiff(GREY), DecodeOptions(channel=2))
 
 
 def test_an_imagej_stack_behind_one_directory_is_refused() -> None:
     """Of a stack the first slice would be taken for all there is."""
-    data = _tiff(GREY, description="ImageJ=1.54\nimages=3\nslices=3\n", metadata=None)
+    data = tiff(GREY, description="ImageJ=1.54\nimages=3\nslices=3\n", metadata=None)
     with pytest.raises(ImageError, match="ImageJ stack of 3"):
         decode(data)
 
@@ -151,9 +138,9 @@ def test_an_imagej_stack_behind_one_directory_is_refused() -> None:
 def test_samples_beside_colour_are_told_of() -> None:
     """A fourth dye stored beside red, green and blue would vanish without a word."""
     values = np.concatenate([COLOUR, COLOUR[..., :1]], axis=-1)
-    data = _tiff(values, photometric="rgb", extrasamples=["unspecified"])
+    data = tiff(values, photometric="rgb", extrasamples=["unspecified"])
     decoded = decode(data)
-    assert np.array_equal(decoded.pixels, decode(_tiff(COLOUR, photometric="rgb")).pixels)
+    assert np.array_equal(decoded.pixels, decode(tiff(COLOUR, photometric="rgb")).pixels)
     assert "channels-left-out" in decoded.record.flags
 
 
@@ -164,7 +151,7 @@ def test_deep_transparency_lies_on_white(premultiplied: bool) -> None:
     stored = COLOUR * 0.6 if premultiplied else COLOUR
     values = np.dstack([stored.astype(np.uint16), opacity])
     kind = "assocalpha" if premultiplied else "unassalpha"
-    decoded = decode(_tiff(values, photometric="rgb", extrasamples=[kind]))
+    decoded = decode(tiff(values, photometric="rgb", extrasamples=[kind]))
     luminance = COLOUR @ np.array([0.299, 0.587, 0.114]) / 65535
     np.testing.assert_allclose(decoded.pixels, 0.6 * luminance + 0.4, atol=3e-5)
     assert "transparent" in decoded.record.flags
@@ -174,7 +161,7 @@ def test_opaque_alpha_is_dropped() -> None:
     """A screenshot's alpha would change its values or be taken for a channel."""
     opaque = np.full_like(GREY, 65535)
     values = np.dstack([GREY, opaque])
-    data = _tiff(
+    data = tiff(
         values, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
     )
     decoded = decode(data)
@@ -187,7 +174,7 @@ def test_a_palette_is_looked_up(step: int) -> None:
     """Indices would be taken for brightness."""
     palette = np.stack([np.arange(256, dtype=np.uint16)[::-1] * step] * 3)
     indices = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    decoded = decode(_tiff(indices, photometric="palette", colormap=palette))
+    decoded = decode(tiff(indices, photometric="palette", colormap=palette))
     expected = palette[0][indices] / 65535
     scale = 255 if decoded.pixels.dtype == np.uint8 else 1
     np.testing.assert_allclose(decoded.pixels / scale, expected, atol=1e-6)
@@ -223,8 +210,8 @@ def test_a_compression_changes_nothing(
 ) -> None:
     """Saving a gel smaller would change it."""
     photometric = "rgb" if values.ndim == 3 else "minisblack"
-    plain = decode(_tiff(values, photometric=photometric))
-    packed = decode(_tiff(values, photometric=photometric, **options))
+    plain = decode(tiff(values, photometric=photometric))
+    packed = decode(tiff(values, photometric=photometric, **options))
     assert np.array_equal(packed.pixels, plain.pixels)
     assert packed.record == plain.record
 
@@ -241,27 +228,9 @@ def test_pixels_with_a_size_of_their_own_are_not_trusted() -> None:
     """A strip whose own header declares gigapixels would exhaust the memory."""
     pytest.importorskip("imagecodecs", reason="only it writes the compression")
     four = np.concatenate([COLOUR, COLOUR[..., :1]], axis=-1).astype(np.uint8)
-    data = _tiff(four, photometric="separated", compression="jpeg")
+    data = tiff(four, photometric="separated", compression="jpeg")
     with pytest.raises(ImageError, match="Received: JPEG"):
         decode(data)
-
-
-def _bare(bits: int, values: bytes, width: int, height: int, photometric: int) -> bytes:
-    """Write the smallest TIFF of one strip, for bits that no writer at hand packs."""
-    tags = [
-        (256, 3, width),
-        (257, 3, height),
-        (258, 3, bits),
-        (259, 3, 1),
-        (262, 3, photometric),
-        (273, 4, 8),
-        (277, 3, 1),
-        (278, 3, height),
-        (279, 4, len(values)),
-    ]
-    entries = b"".join(struct.pack("<HHII", code, kind, 1, value) for code, kind, value in tags)
-    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
-    return b"II*\0" + struct.pack("<I", 8 + len(values)) + values + directory
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 12, 16])
@@ -277,7 +246,7 @@ def test_packed_bits_mean_the_same_at_every_depth(bits: int, photometric: int) -
         packed = np.packbits((numbers[..., None] >> places & 1).reshape(6, -1), axis=1).tobytes()
     if bits == 12 and photometric == 0:
         pytest.importorskip("imagecodecs", reason="Pillow reads 12 bits only of black as zero")
-    decoded = decode(_bare(bits, packed, 16, 6, photometric))
+    decoded = decode(bare_tiff(bits, packed, 16, 6, photometric))
     fractions = decoded.pixels / (255 if decoded.pixels.dtype == np.uint8 else 1)
     shown = numbers / full if photometric == 1 else 1 - numbers / full
     np.testing.assert_allclose(fractions, shown, atol=1e-6)
@@ -290,7 +259,7 @@ SCALE = [(33446, "2I", 1, (3, 700), True)]
 
 def test_square_roots_are_squared() -> None:
     """A phosphorimager's bands would have the square roots of their strengths."""
-    data = _tiff(GREY, extratags=[(33445, "I", 1, 2, True), *SCALE], metadata=None)
+    data = tiff(GREY, extratags=[(33445, "I", 1, 2, True), *SCALE], metadata=None)
     decoded = decode(data)
     np.testing.assert_allclose(decoded.pixels, (GREY / 65535) ** 2, rtol=1e-5, atol=1e-9)
     assert "square-root-undone" in decoded.record.flags
@@ -302,7 +271,7 @@ def test_square_roots_are_squared() -> None:
 
 def test_square_roots_of_white_is_zero_grow_with_the_signal() -> None:
     """Inverting before squaring would bend the scale of every scan shown dark on light."""
-    data = _tiff(GREY, photometric="miniswhite", extratags=[(33445, "I", 1, 2, True), *SCALE])
+    data = tiff(GREY, photometric="miniswhite", extratags=[(33445, "I", 1, 2, True), *SCALE])
     decoded = decode(data)
     np.testing.assert_allclose(decoded.pixels, 1 - (GREY / 65535) ** 2, atol=1e-6)
     assert decoded.record.polarity == "light-background"
@@ -310,24 +279,24 @@ def test_square_roots_of_white_is_zero_grow_with_the_signal() -> None:
 
 def test_counts_of_the_same_scanner_stay_linear() -> None:
     """Linear scans would be squared because their scanner also writes square roots."""
-    decoded = decode(_tiff(GREY, extratags=[(33445, "I", 1, 128, True), *SCALE]))
+    decoded = decode(tiff(GREY, extratags=[(33445, "I", 1, 128, True), *SCALE]))
     assert np.array_equal(decoded.pixels, _fractions(GREY))
     assert decoded.record.polarity == "dark-background"
     with pytest.raises(ImageError, match="tag 7"):
-        decode(_tiff(GREY, extratags=[(33445, "I", 1, 7, True), *SCALE]))
+        decode(tiff(GREY, extratags=[(33445, "I", 1, 7, True), *SCALE]))
 
 
 def test_leicas_slides_are_not_taken_for_bio_rads_scans() -> None:
     """A slide with the ending .scn would be read as if it were a gel."""
     namespace = "http://www.leica-microsystems.com/scn/2010/10/01"
     with pytest.raises(ImageError, match=r"Leica \.scn file"):
-        decode(_tiff(GREY, description=f'<scn xmlns="{namespace}"/>', metadata=None))
+        decode(tiff(GREY, description=f'<scn xmlns="{namespace}"/>', metadata=None))
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user would hear of damage where a package is missing."""
     pytest.importorskip("imagecodecs", reason="only it writes the compression")
-    data = _tiff(GREY, compression="zstd")
+    data = tiff(GREY, compression="zstd")
     lzw = io.BytesIO()
     Image.fromarray(GREY).save(lzw, "TIFF", compression="tiff_lzw")
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
@@ -337,7 +306,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
 
 def _circle() -> bytes:
-    data = bytearray(_pages((GREY, {}), (OTHER, {})))
+    data = bytearray(paged_tiff((GREY, {}), (OTHER, {})))
     (first,) = struct.unpack_from("<I", data, 4)
     (tags,) = struct.unpack_from("<H", data, first)
     (second,) = struct.unpack_from("<I", data, first + 2 + 12 * tags)
@@ -346,9 +315,9 @@ def _circle() -> bytes:
     return bytes(data)
 
 
-PLAIN = _tiff(GREY, rowsperstrip=10)
-DEFLATED = _tiff(GREY, rowsperstrip=10, compression="zlib")
-TILED = _tiff(GREY, tile=(16, 16))
+PLAIN = tiff(GREY, rowsperstrip=10)
+DEFLATED = tiff(GREY, rowsperstrip=10, compression="zlib")
+TILED = tiff(GREY, tile=(16, 16))
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "pages in a circle": (_circle, "circle"),
@@ -390,13 +359,13 @@ def test_a_truncated_tiff_is_never_filled_up(data: bytes) -> None:
 def test_too_many_pages_are_refused() -> None:
     """A file of a million pages would be walked to its end."""
     with pytest.raises(ImageError, match="at most 3 pages"):
-        decode(_pages(*[(SMALL, {})] * 4), limits=Limits(pages=3))
+        decode(paged_tiff(*[(SMALL, {})] * 4), limits=Limits(pages=3))
 
 
 def test_a_bomb_of_zeros_is_refused_before_it_is_inflated() -> None:
     """A megabyte would become a gigabyte."""
     strip = zlib.compress(bytes(2**24))
-    data = _bare(8, strip, 64, 64, 1)
+    data = bare_tiff(8, strip, 64, 64, 1)
     data = _patched(data, 259, 8)
     with pytest.raises(ImageError, match="inflates to more"):
         decode(data, limits=Limits(bytes=2**20))
