@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gelkit.errors import GelkitError, UsageError
+from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.features.extraction import extract, load
+from gelkit.features.extraction import Workforce, load
 from gelkit.features.planning import MissingEmbeddingsError
-from gelkit.heads.assessment import ASSESSMENT_FILE, read_assessment
 from gelkit.heads.comparison import RESULTS_FILE, TEST_MANIFEST, TRAINING_MANIFEST
-from gelkit.heads.configurations import Configuration
 from gelkit.heads.datasets import dataset_fingerprint, in_common, warn_of_failures
 from gelkit.heads.held_out import (
     HeldOut,
@@ -28,12 +26,14 @@ from gelkit.heads.held_out import (
 )
 from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
-from gelkit.heads.results import make_results, read_results, write_results
-from gelkit.heads.saved import SavedHead, head_path, read_record, write_record
+from gelkit.heads.results import make_results, write_results
+from gelkit.heads.reuse import embed_for, find_best, read_heads
+from gelkit.heads.saved import SavedHead, head_path, write_record
 from gelkit.heads.shift import score_without_overlap
 from gelkit.heads.sign_flips import assess_differences
 from gelkit.heads.training import load_head, predict
 from gelkit.images.catalog import Catalog, read_catalog
+from gelkit.images.formats import Limits
 from gelkit.progress import Progress, reported, silent
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def evaluate(
     test: Catalog,
     *,
     cache: str | Path = "features",
+    limits: Limits | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Score the saved heads of a comparison on a held-out set, and fill its ``test_*`` columns.
@@ -63,20 +64,23 @@ def evaluate(
     :func:`gelkit.heads.held_out.read_findings`.
 
     :param out: the folder that :func:`gelkit.compare` wrote.
+    :param limits: what one image may ask for.
     :returns: the results, as results.csv now holds them; each prediction is in
         test_predictions.csv.
     :raises UsageError: no results there, or the test set has a class that the heads do not know.
     """
     folder = Path(out)
-    heads = _saved_heads(folder)
+    heads = read_heads(folder)
     labelled = [image for image in test.images if image.label is not None]
     if len(labelled) < len(test):
         raise UsageError(
             f"Expected a label for every test image. Received: {len(test) - len(labelled)} "
             f"without one in {test.name!r}. Sort them into class folders."
         )
-    embeddings = _test_embeddings(heads, test, cache, progress)
-    reference = _reference(heads, folder)
+    embeddings = _test_embeddings(
+        heads, test, cache, Workforce(limits=limits or Limits()), progress
+    )
+    reference = find_best(heads, folder)
     its = embeddings[heads[reference].recipe.sha256]
     training = _training_embeddings(folder, heads[reference], cache)
     held_out = describe_held_out(its, training, heads[reference], progress)
@@ -102,47 +106,17 @@ def evaluate(
     return results
 
 
-def _saved_heads(out: Path) -> list[SavedHead]:
-    """Read the records of the heads that results.csv has rows of, in a table or not."""
-    wanted = _configurations(read_results(out / RESULTS_FILE))
-    records = [(configuration, read_record(out, configuration)) for configuration in wanted]
-    lost = [configuration.name for configuration, record in records if record is None]
-    if lost:
-        raise GelkitError(
-            f"Expected a saved head for each row of {out / RESULTS_FILE}. Received: none for "
-            f"{', '.join(lost)}. Train them again with: gelkit heads DATA"
-        )
-    return [record for _, record in records if record is not None]
-
-
-def _configurations(results: pd.DataFrame) -> list[Configuration]:
-    names = ["hardware_type", "pretrained_model", "classifier_head", "opt_alg"]
-    return [
-        Configuration(int(model_id), *parts)
-        for model_id, parts in zip(results["model_id"], results[names].to_numpy(), strict=True)
-    ]
-
-
 def _test_embeddings(
-    heads: Sequence[SavedHead], test: Catalog, cache: str | Path, progress: Progress
+    heads: Sequence[SavedHead],
+    test: Catalog,
+    cache: str | Path,
+    workforce: Workforce,
+    progress: Progress,
 ) -> dict[str, Embeddings]:
     """Return the test set's embeddings for each recipe that a head was trained on."""
     embeddings = {}
     for saved in {saved.recipe.sha256: saved for saved in heads}.values():
-        embedded = extract(
-            test,
-            backbone=saved.configuration.backbone,
-            hardware=saved.configuration.hardware,
-            cache=cache,
-            options=saved.options,
-            progress=progress,
-        )
-        if embedded.recipe != saved.recipe:
-            raise GelkitError(
-                f"Expected the recipe that {saved.configuration.name} was trained on. Received "
-                f"another ({embedded.recipe.differences(saved.recipe)}). Train the heads again, or "
-                "use the version of gelkit that trained them."
-            )
+        embedded = embed_for(saved, test, cache=cache, workforce=workforce, progress=progress)
         _require_known_classes(saved, embedded)
         embeddings[saved.recipe.sha256] = embedded
     warn_of_failures(next(iter(embeddings.values())))
@@ -160,18 +134,6 @@ def _require_known_classes(saved: SavedHead, test: Embeddings) -> None:
 
 def _probabilities(out: Path, saved: SavedHead, embeddings: Embeddings) -> npt.NDArray[np.float32]:
     return predict(load_head(head_path(out, saved.configuration)), embeddings.values)
-
-
-def _reference(heads: Sequence[SavedHead], out: Path) -> int:
-    """Return the number of the head that cross-validation chose: it is fixed before the test."""
-    assessment = read_assessment(out)
-    ids = [saved.configuration.model_id for saved in heads]
-    if assessment is None or assessment.answer.winner not in ids:
-        raise GelkitError(
-            f"Expected {out / ASSESSMENT_FILE}, which names the best by cross-validation. "
-            "Received: none that fits the results. Make it again with: gelkit heads DATA"
-        )
-    return ids.index(assessment.answer.winner)
 
 
 def _training_embeddings(out: Path, head: SavedHead, cache: str | Path) -> Embeddings | None:

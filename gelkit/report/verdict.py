@@ -41,19 +41,12 @@ def describe_results(
     :param assessment: None if it is lost.
     :param findings: what was found of the test set, sentences.
     """
-    first = results.iloc[0]
-    protocol = f"{first['repeats']} x {first['folds']}-fold cross-validation"
     paragraphs = [
-        f"{_counted(len(results), 'configuration')}, {first['n_images']} images in "
-        f"{first['n_groups']} groups, classes {', '.join(first['classes'])}; {protocol}.",
-        *([] if assessment is None else _answer(results, assessment)),
+        say_what_was_compared(results),
+        *([] if assessment is None else say_answer(results, assessment)),
     ]
     shown = min(_SHOWN_ROWS, len(results))
-    cautions = [
-        *_of_weights_and_devices(results),
-        *(() if assessment is None else assessment.cautions),
-        *findings,
-    ]
+    cautions = find_cautions(results, assessment, findings)
     return "\n".join(
         [
             *map(_wrapped, paragraphs),
@@ -68,16 +61,45 @@ def describe_results(
     )
 
 
-def _answer(results: pd.DataFrame, assessment: Assessment) -> list[str]:
+def say_what_was_compared(results: pd.DataFrame) -> str:
+    """Say in a sentence what the figures rest on."""
+    first = results.iloc[0]
+    return (
+        f"{_counted(len(results), 'configuration')}, {first['n_images']} images in "
+        f"{first['n_groups']} groups, classes {', '.join(first['classes'])}; "
+        f"{first['repeats']} x {first['folds']}-fold cross-validation."
+    )
+
+
+def say_answer(results: pd.DataFrame, assessment: Assessment) -> list[str]:
+    """Say which is best and how sure that is; what ties with it; what the figures are of."""
     answer = assessment.answer
     low, high = answer.interval.low, answer.interval.high
     return [
-        f"The best is {_named(results, answer.winner)}, with an accuracy of "
+        f"The best is {name_configuration(results, answer.winner)}, with an accuracy of "
         f"{answer.raw_score:.3f}. That is optimistic, as it was chosen for it; corrected for the "
         f"choice it is {answer.corrected_score:.3f} (95% interval {low:.3f} to {high:.3f}).",
         _separability(results, assessment),
         f"These are figures of {assessment.estimand}.",
     ]
+
+
+def find_cautions(
+    results: pd.DataFrame, assessment: Assessment | None, findings: Sequence[str] = ()
+) -> list[str]:
+    """List what makes the figures doubtful, as sentences."""
+    return [
+        *_of_weights_and_devices(results),
+        *(() if assessment is None else assessment.cautions),
+        *findings,
+    ]
+
+
+def name_configuration(results: pd.DataFrame, model_id: int) -> str:
+    """Name a configuration by its id and its axes, such as ``3 (cpu, resnet18, multi, adam)``."""
+    row = results.loc[results["model_id"] == model_id].iloc[0]
+    parts = (row["hardware_type"], row["pretrained_model"], row["classifier_head"], row["opt_alg"])
+    return f"{model_id} ({', '.join(parts)})"
 
 
 def _separability(results: pd.DataFrame, assessment: Assessment) -> str:
@@ -96,7 +118,7 @@ def _separability(results: pd.DataFrame, assessment: Assessment) -> str:
     )
     return (
         f"{_share(tied, others)} not separable from it with {groups}; {missed}. The cheapest of "
-        f"these is {_named(results, answer.cheapest)}."
+        f"these is {name_configuration(results, answer.cheapest)}."
     )
 
 
@@ -108,12 +130,6 @@ def _share(tied: int, others: int) -> str:
 
 def _all(others: int) -> str:
     return "the other" if others == 1 else f"all {others} others"
-
-
-def _named(results: pd.DataFrame, model_id: int) -> str:
-    row = results.loc[results["model_id"] == model_id].iloc[0]
-    parts = (row["hardware_type"], row["pretrained_model"], row["classifier_head"], row["opt_alg"])
-    return f"{model_id} ({', '.join(parts)})"
 
 
 def _best_rows(results: pd.DataFrame) -> str:

@@ -1,0 +1,75 @@
+"""Calibration: whether predicted probabilities mean what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gelkit.heads.curves import Reliability, reliability
+from gelkit.report.plots.canvas import COLOURS, Drawing, new_figure
+from gelkit.report.plots.figures import Figures
+from gelkit.report.plots.svg import INK
+
+TITLE = "Calibration of the best configuration"
+
+_HEIGHT = 4.2  # inches
+_BARS = 20
+
+
+def draw_calibration(figures: Figures) -> Drawing | None:
+    """Draw how often predictions were right at each probability, and how frequent that is.
+
+    None if the winner's predictions are not at hand.
+    """
+    predictions = figures.predictions
+    if predictions is None or figures.winner not in predictions.probabilities:
+        return None
+    probabilities = predictions.probabilities[figures.winner]
+    points = reliability(predictions.targets, probabilities, predictions.groups, seed=figures.seed)
+    figure, (axes, below) = new_figure(_HEIGHT, nrows=2, height_ratios=(3, 1), sharex=True)
+    lowest = 1 / len(figures.classes)
+    axes.fill_between(
+        points.confidence, points.low, points.high, color=INK, alpha=0.12, linewidth=0
+    )
+    axes.plot([lowest, 1], [lowest, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.plot(points.confidence, points.observed, "o-", color=COLOURS[0], markersize=5)
+    axes.set_xlim(lowest - 0.02, 1.02)
+    axes.set_ylim(min(lowest, *points.observed, *points.low) - 0.03, 1.03)
+    axes.set_ylabel("share that was right")
+    confidences = probabilities.max(axis=2).ravel()
+    below.hist(
+        confidences,
+        bins=np.linspace(lowest, 1, _BARS + 1).tolist(),
+        weights=np.full(len(confidences), 1 / len(probabilities)),
+        color=COLOURS[0],
+        alpha=0.7,
+    )
+    below.set_ylabel("images")
+    below.set_xlabel("probability of the predicted class")
+    return Drawing(TITLE, _caption(figures), _alt(figures, points), figure)
+
+
+def _caption(figures: Figures) -> str:
+    row = figures.row(figures.winner)
+    error = (
+        f"The expected calibration error is {row['ece']:.3f}; calibrated probabilities would have "
+        f"up to {row['ece_if_calibrated']:.3f} by chance."
+    )
+    return (
+        "How often out-of-fold predictions were right, in ten bins of equally many images, by the "
+        "probability of the predicted class; on the dashed line both are the same, below it heads "
+        "are too sure of themselves. Of calibrated probabilities 95% of the points of each bin "
+        f"would lie in the grey band. {error} Below, how frequent the probabilities are."
+    )
+
+
+def _alt(figures: Figures, points: Reliability) -> str:
+    row = figures.row(figures.winner)
+    outside = np.count_nonzero((points.observed < points.low) | (points.observed > points.high))
+    pairs = [
+        f"{confidence:.2f}: {observed:.2f}"
+        for confidence, observed in zip(points.confidence, points.observed, strict=True)
+    ]
+    return (
+        f"Share right by mean probability: {', '.join(pairs)}. {outside} of {len(pairs)} points "
+        f"lie outside the band. Expected calibration error {row['ece']:.3f}."
+    )

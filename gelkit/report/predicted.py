@@ -1,0 +1,146 @@
+"""Predicted: what a head says of new images, and how far that can be trusted, as text."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from gelkit.text import shown
+
+if TYPE_CHECKING:
+    from gelkit.analyses.prediction import Neighbor, Predicted, Prediction
+
+_WIDTH = 100
+_SHOWN_ROWS = 50
+_LONGEST_NAME = 60
+
+
+def describe_predictions(predicted: Predicted) -> str:
+    """Show each image's outcome, probability and nearest neighbour, and what these rest on.
+
+    Of many images the first 50 are shown.
+    """
+    rows = [_row(its, predicted) for its in predicted.predictions[:_SHOWN_ROWS]]
+    more = len(predicted.predictions) - len(rows)
+    return "\n".join(
+        [
+            *_aligned([("image", "outcome", "probability", "nearest training image", ""), *rows]),
+            *([f"and {more} more"] if more else []),
+            "",
+            *(textwrap.fill(sentence, _WIDTH) for sentence in _sentences(predicted)),
+        ]
+    )
+
+
+def _row(prediction: Prediction, predicted: Predicted) -> tuple[str, ...]:
+    classes = predicted.head.classes
+    number = classes.index(prediction.predicted)
+    outcome = prediction.predicted if prediction.sure else f"unsure ({prediction.predicted}?)"
+    return (
+        _shortened(shown(prediction.image)),
+        shown(outcome),
+        f"{prediction.probabilities[number]:.3f}",
+        _nearest(prediction.neighbors[0]),
+        shown(f"copy of {_short(prediction.copy_of)}")
+        if prediction.copy_of
+        else prediction.warning,
+    )
+
+
+def _nearest(neighbor: Neighbor) -> str:
+    return shown(f"{neighbor.label} {neighbor.similarity:.3f} {_short(neighbor.image)}")
+
+
+def _short(path: str) -> str:
+    return "/".join(PurePath(path).parts[-2:])
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _sentences(predicted: Predicted) -> list[str]:
+    return [
+        _of_head(predicted),
+        _of_probabilities(predicted),
+        _of_certainty(predicted),
+        _of_novelty(predicted),
+        *_of_weights_and_devices(predicted),
+    ]
+
+
+def _of_head(predicted: Predicted) -> str:
+    name = predicted.head.configuration.name
+    if not predicted.is_best:
+        return f"By {name}, which was asked for; cross-validation chose another."
+    others = ", ".join(map(str, predicted.tied))
+    tied = f" Not separable from it: {others}." if others else ""
+    return f"By {name}, the best by cross-validation.{tied}"
+
+
+def _of_probabilities(predicted: Predicted) -> str:
+    its = predicted.reliability.temperature
+    figures = (
+        f"(log loss {its.log_loss:.3f} before, {its.scaled_log_loss:.3f} after, p = "
+        f"{its.p_value:.2g})"
+    )
+    if its.applied:
+        return (
+            f"Probabilities are calibrated by temperature scaling, T = {its.temperature:.2f}: it "
+            f"helps on held-out groups {figures}."
+        )
+    return (
+        "Probabilities are the head's own: temperature scaling is not shown to help on held-out "
+        f"groups {figures}."
+    )
+
+
+def _of_certainty(predicted: Predicted) -> str:
+    its = predicted.reliability.abstention
+    if its.threshold is None:
+        return (
+            f"All are unsure: that at most {its.max_error:.1%} of sure answers are wrong cannot be "
+            f"shown with {its.num_groups} groups. The least that can is {its.error_bound:.1%}, "
+            f"with {its.unsure:.0%} unsure; ask for it by --max-error."
+        )
+    where = f"from a probability of {its.threshold:.3f} on" if its.threshold else "in any case"
+    return (
+        f"Answers are sure {where}, unless the image is far. In cross-validation {its.error:.1%} "
+        f"of these were wrong (with 95% confidence at most {its.error_bound:.1%}; {its.num_groups} "
+        f"groups), and {its.unsure:.0%} of all were unsure. That holds for images like the "
+        "training ones."
+    )
+
+
+def _of_novelty(predicted: Predicted) -> str:
+    its = predicted.reliability.novelty
+    far = sum(prediction.far for prediction in predicted.predictions)
+    measured = (
+        ""
+        if its.measured_false_alarms != its.measured_false_alarms
+        else f" ({its.measured_false_alarms:.1%} in cross-validation)"
+    )
+    return (
+        f"Far from everything the head was trained on: {far} of {len(predicted.predictions)}. Of "
+        f"images like the training ones {its.expected_false_alarms:.1%} would be called so"
+        f"{measured}."
+    )
+
+
+def _of_weights_and_devices(predicted: Predicted) -> list[str]:
+    recipe = predicted.head.recipe
+    doubts = []
+    if recipe.weights == "random":
+        doubts.append("RANDOM weights: these answers say nothing of transfer learning.")
+    if recipe.hardware == "tpu-emulated":
+        doubts.append("No TPU was used: the backbone ran on XLA:CPU (emulated).")
+    return doubts
