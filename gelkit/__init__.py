@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from gelkit.analyses.cache_export import export_embeddings
+    from gelkit.analyses.duplicates import find_duplicates
+    from gelkit.analyses.estimator import EmbeddingTransformer, HeadClassifier
+    from gelkit.analyses.export import export_model
+    from gelkit.analyses.prediction import predict
+    from gelkit.analyses.similar import find_similar
     from gelkit.errors import GelkitError, UsageError
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.embeddings import Embeddings
@@ -20,14 +26,19 @@ if TYPE_CHECKING:
     from gelkit.heads.results import read_results
     from gelkit.heads.training import Settings, load_head
     from gelkit.images.catalog import Catalog, read_catalog
+    from gelkit.images.formats import Limits
     from gelkit.images.samples import draw_samples
+    from gelkit.report.page import write_report
 
 _HOMES = {
     "BACKBONES": "gelkit.features.backbones",
     "Catalog": "gelkit.images.catalog",
+    "EmbeddingTransformer": "gelkit.analyses.estimator",
     "Embeddings": "gelkit.features.embeddings",
     "GelkitError": "gelkit.errors",
     "HEADS": "gelkit.heads.architectures",
+    "HeadClassifier": "gelkit.analyses.estimator",
+    "Limits": "gelkit.images.formats",
     "OPTIMIZERS": "gelkit.heads.architectures",
     "RecipeOptions": "gelkit.features.recipe",
     "Settings": "gelkit.heads.training",
@@ -38,11 +49,17 @@ _HOMES = {
     "compare": "gelkit.heads.comparison",
     "draw_samples": "gelkit.images.samples",
     "evaluate": "gelkit.heads.evaluation",
+    "export_embeddings": "gelkit.analyses.cache_export",
+    "export_model": "gelkit.analyses.export",
     "extract": "gelkit.features.extraction",
+    "find_duplicates": "gelkit.analyses.duplicates",
+    "find_similar": "gelkit.analyses.similar",
     "load": "gelkit.features.extraction",
     "load_head": "gelkit.heads.training",
+    "predict": "gelkit.analyses.prediction",
     "read_catalog": "gelkit.images.catalog",
     "read_results": "gelkit.heads.results",
+    "write_report": "gelkit.report.page",
 }
 """Where the public names live; each is imported when it is first used."""
 
@@ -51,8 +68,11 @@ __all__ = [
     "HEADS",
     "OPTIMIZERS",
     "Catalog",
+    "EmbeddingTransformer",
     "Embeddings",
     "GelkitError",
+    "HeadClassifier",
+    "Limits",
     "RecipeOptions",
     "Settings",
     "UsageError",
@@ -62,11 +82,17 @@ __all__ = [
     "compare",
     "draw_samples",
     "evaluate",
+    "export_embeddings",
+    "export_model",
     "extract",
+    "find_duplicates",
+    "find_similar",
     "load",
     "load_head",
+    "predict",
     "read_catalog",
     "read_results",
+    "write_report",
 ]
 
 

@@ -10,7 +10,7 @@ import sys
 import click
 
 import gelkit
-from gelkit.commands import pictures, stages, upkeep
+from gelkit.commands import pictures, reuse, stages, upkeep
 from gelkit.commands.console import Warnings, echo
 from gelkit.errors import GelkitError, UsageError
 from gelkit.text import printable
@@ -77,6 +77,11 @@ for _command in (
     stages.features,
     stages.heads,
     stages.evaluate,
+    stages.report,
+    reuse.predict,
+    reuse.similar,
+    reuse.duplicates,
+    reuse.export,
     upkeep.cache,
     upkeep.doctor,
 ):

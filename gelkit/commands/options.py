@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import click
 
@@ -24,6 +24,57 @@ allow_outside_option = click.option(
 )
 
 
+results_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder that heads wrote.  [default: the one folder in results/]",
+)
+
+caches_option = click.option(
+    "--cache",
+    default="features",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the caches of all recipes.",
+)
+
+
+thumbnails_option = click.option(
+    "--thumbnails/--no-thumbnails",
+    default=True,
+    show_default=True,
+    help="Show the images in report.html; without, no picture leaves this machine with it.",
+)
+
+
+def _model(ctx: click.Context, param: click.Parameter, value: str) -> int | Literal["best"]:
+    if value == "best":
+        return "best"
+    if not value.isdecimal():
+        raise click.BadParameter(f"Expected best or a model_id of results. Received: {value!r}.")
+    return int(value)
+
+
+model_option = click.option(
+    "--model",
+    metavar="ID|best",
+    callback=_model,
+    default="best",
+    show_default=True,
+    help="A model_id of results.csv, or best: what cross-validation chose.",
+)
+
+
+def one_recipe_options(command: Command) -> Command:
+    """Add the options that name one recipe: a backbone, a hardware type and the rest."""
+    return _with(
+        command,
+        click.option("--backbone", default="resnet18", show_default=True, help="A network."),
+        click.option("--hardware", default="cpu", show_default=True, help="cpu, tpu or cuda."),
+        recipe_options,
+    )
+
+
 def recipe_options(command: Command) -> Command:
     """Add the options that name a recipe: the same for all commands that use a cache."""
     from gelkit.features.recipe import CPU_KERNELS, PRECISIONS
@@ -31,13 +82,7 @@ def recipe_options(command: Command) -> Command:
 
     return _with(
         command,
-        click.option(
-            "--cache",
-            default="features",
-            show_default=True,
-            type=click.Path(path_type=Path),
-            help="Folder of the caches of all recipes.",
-        ),
+        caches_option,
         click.option(
             "--weights",
             default="imagenet",

@@ -1,4 +1,4 @@
-"""The commands of the two stages: features, heads, evaluate."""
+"""The commands of the two stages and of what they show: features, heads, evaluate, report."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from gelkit.commands.console import (
 from gelkit.commands.options import (
     allow_outside_option,
     backbones_option,
+    caches_option,
     limits_options,
     recipe_options,
+    results_option,
+    thumbnails_option,
     training_options,
 )
 from gelkit.errors import GelkitError
@@ -214,26 +217,24 @@ def heads(
     help="Held-out images: a folder with a "
     "sub-folder for each class, or a manifest.  [default: rows marked test]",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The folder that heads wrote.  [default: the one folder in results/]",
-)
-@click.option(
-    "--cache",
-    default="features",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder of the caches of all recipes.",
-)
+@results_option
+@caches_option
+@thumbnails_option
+@limits_options
 @allow_outside_option
 @click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
 def evaluate(
-    test: Path | None, out: Path | None, cache: Path, allow_outside: bool, strict: bool
+    test: Path | None,
+    out: Path | None,
+    cache: Path,
+    thumbnails: bool,
+    allow_outside: bool,
+    strict: bool,
+    **limits: Any,
 ) -> None:
-    """Score the saved heads on a held-out set, and fill the test columns of results.csv.
+    """Score the saved heads on a held-out set, fill the test columns, and write the report.
 
-    Without a test set this shows the cross-validated results.
+    Without a test set this reports the cross-validated results.
 
     \b
     Example:
@@ -254,11 +255,37 @@ def evaluate(
         echo("No test set: give one with --test, or mark rows of the manifest as test.")
         results = gelkit.read_results(folder / "results.csv")
         echo(describe_results(results, read_assessment(folder), folder))
+        _write_report(folder, cache, thumbnails)
         return
     echo_if_any(skipped(catalog))
     with bars() as progress:
-        results = gelkit.evaluate(folder, catalog, cache=cache, progress=progress)
+        results = gelkit.evaluate(
+            folder, catalog, cache=cache, limits=chosen_limits(limits), progress=progress
+        )
     found = read_findings(folder)
     echo(describe_results(results, read_assessment(folder), folder, found))
+    _write_report(folder, cache, thumbnails)
     if strict and results["test_n_images"].min() < len(catalog):
         raise IMAGES_FAILED
+
+
+@click.command()
+@results_option
+@caches_option
+@thumbnails_option
+def report(out: Path | None, cache: Path, thumbnails: bool) -> None:
+    """Write report.html, one file that needs no network, and its plots as PNG and SVG.
+
+    \b
+    Example:
+      gelkit report --out results/my_gels
+    """
+    _write_report(out or only_results(), cache, thumbnails)
+
+
+def _write_report(folder: Path, cache: Path, thumbnails: bool) -> None:
+    from gelkit.report.page import write_report
+
+    with bars() as progress:
+        path = write_report(folder, cache, thumbnails=thumbnails, progress=progress)
+    echo(f"Report:  {path}")

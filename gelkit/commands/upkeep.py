@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+import gelkit
 from gelkit.commands.console import bars, echo
+from gelkit.commands.options import caches_option, one_recipe_options
 from gelkit.features.verification import verify
 from gelkit.report.summary import findings, speeds, verified
 
 
 @click.group()
 def cache() -> None:
-    """Look after the caches of embeddings.
+    """Look after the caches of embeddings, and take them elsewhere.
 
     \b
-    Example:
+    Examples:
       gelkit cache verify
+      gelkit cache export my_gels my_gels.npz
     """
 
 
 @cache.command("verify")
-@click.option(
-    "--cache",
-    "root",
-    default="features",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder of the caches of all recipes.",
-)
+@caches_option
 @click.option(
     "--repair",
     is_flag=True,
     help="Keep the whole rows of damaged files, set those aside; features then makes the others.",
 )
-def verify_caches(root: Path, repair: bool) -> None:
+def verify_caches(cache: Path, repair: bool) -> None:
     """Read every row of every cache, and find what is damaged.
 
     \b
@@ -44,13 +41,51 @@ def verify_caches(root: Path, repair: bool) -> None:
       gelkit cache verify --repair
     """
     with bars() as progress:
-        shards = verify(root, repair=repair, progress=progress)
+        shards = verify(cache, repair=repair, progress=progress)
     echo(verified(shards))
     if any(shard.error and shard.set_aside is None for shard in shards):
         raise click.ClickException(
             "Expected whole caches. Received damage, listed above. Keep what is whole with: gelkit "
             "cache verify --repair, and compute the rest again with: gelkit features DATA"
         )
+
+
+@cache.command("export")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@one_recipe_options
+def export_caches(
+    data: tuple[Path, ...],
+    file: Path,
+    backbone: str,
+    hardware: str,
+    cache: Path,
+    allow_outside: bool,
+    **recipe: Any,
+) -> None:
+    """Write the cached embeddings of DATA into one FILE: .npz, .parquet, .csv or .h5ad.
+
+    With names, labels, groups and sources, and the recipe. Parquet needs the extra 'parquet', h5ad
+    the extra 'anndata'.
+
+    \b
+    Examples:
+      gelkit cache export my_gels my_gels.npz
+      gelkit cache export my_gels my_gels.parquet --backbone vgg16
+    """
+    from gelkit.analyses.cache_export import export_embeddings
+
+    with bars() as progress:
+        embeddings = gelkit.load(
+            gelkit.read_catalog(*data, allow_outside=allow_outside),
+            backbone=backbone,
+            hardware=hardware,
+            cache=cache,
+            options=gelkit.RecipeOptions(**recipe),
+            progress=progress,
+        )
+    export_embeddings(embeddings, file)
+    echo(f"Wrote {len(embeddings)} embeddings of {embeddings.values.shape[1]} values to {file}")
 
 
 @click.command()

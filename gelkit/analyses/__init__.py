@@ -1,0 +1,1 @@
+"""Reuse: neighbours, duplicates, predictions on new images, export."""

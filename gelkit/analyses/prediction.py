@@ -1,0 +1,339 @@
+"""Prediction: what a saved head says of new images, and how far that can be trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gelkit.analyses.abstention import MAX_ERROR, Abstention, choose_threshold
+from gelkit.analyses.novelty import Novelty, assess_novelty
+from gelkit.analyses.temperature import Temperature, assess_temperature
+from gelkit.errors import GelkitError, UsageError
+from gelkit.features.cache import Failure
+from gelkit.features.embeddings import Embeddings
+from gelkit.features.extraction import Workforce
+from gelkit.heads.reuse import (
+    embed_for,
+    find_best,
+    load_trained_on,
+    read_heads,
+    require_recipe,
+)
+from gelkit.heads.saved import SavedHead, head_path, is_whole, read_probabilities
+from gelkit.heads.training import load_head
+from gelkit.heads.training import predict as probabilities_of
+from gelkit.images.catalog import Catalog
+from gelkit.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNSURE = "unsure"
+"""The outcome of an answer that may be wrong too often."""
+
+SHOWN_NEIGHBORS = 5
+
+_NEIGHBOR_COLUMNS = ("", "_label", "_similarity")
+
+MOST_GROUPS = 2000
+"""Of more, so many drawn at random show how far predictions can be trusted: enough for that."""
+
+FAR_WARNING = "far from everything the head was trained on"
+COPY_WARNING = "the head was trained on this very image"
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A training image that is near."""
+
+    image: str
+    """The path that it had when the head was trained."""
+    label: str
+    similarity: float
+    """The cosine of the embeddings, -1 to 1."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of one image."""
+
+    image: str
+    sha256: str
+    predicted: str
+    """The class with the highest probability."""
+    sure: bool
+    probabilities: tuple[float, ...]
+    """Of each class; calibrated if that is shown to help."""
+    raw_probabilities: tuple[float, ...]
+    """The head's own."""
+    distance: float
+    """From everything the head was trained on; about 1 is the most that is usual."""
+    far: bool
+    neighbors: tuple[Neighbor, ...]
+    """The nearest training images, the nearest first."""
+    copy_of: str | None
+    """The training image that has the same bytes."""
+
+    @property
+    def outcome(self) -> str:
+        """The class, or ``unsure``."""
+        return self.predicted if self.sure else UNSURE
+
+    @property
+    def warning(self) -> str:
+        """What makes the answer doubtful; empty if nothing is known of."""
+        if self.copy_of is not None:
+            return COPY_WARNING
+        return FAR_WARNING if self.far else ""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far a head's predictions can be trusted, by those of its cross-validation."""
+
+    temperature: Temperature
+    abstention: Abstention
+    novelty: Novelty
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a head says of images, and how it came to that."""
+
+    head: SavedHead
+    is_best: bool
+    """Whether cross-validation chose this head."""
+    tied: tuple[int, ...]
+    """Ids of the others that are not separable from the best."""
+    reliability: Reliability
+    predictions: tuple[Prediction, ...]
+    """In the catalog's order."""
+    failures: tuple[Failure, ...]
+    """The images that could not be read."""
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each image, those that failed last.
+
+        :func:`gelkit.tables.write_frame` writes it such that any name is read back as it was.
+        """
+        import pandas as pd
+
+        columns = _column_names(self.head.classes)
+        rows = [_cells(prediction) for prediction in self.predictions]
+        rows += [_failed_cells(failure, len(columns)) for failure in self.failures]
+        text = pd.DataFrame(rows, columns=columns, dtype=object)  # names need not be UTF-8
+        return text.astype({name: float for name in columns if _NUMERIC.match(name)})
+
+
+def predict(
+    out: str | Path,
+    catalog: Catalog,
+    *,
+    model: int | Literal["best"] = "best",
+    cache: str | Path = "features",
+    max_error: float = MAX_ERROR,
+    workforce: Workforce | None = None,
+    progress: Progress = silent,
+) -> Predicted:
+    """Classify new images with a saved head; labels that the catalog has are not looked at.
+
+    Images that the cache lacks are embedded, as the head expects them. Probabilities, what is sure,
+    and what is far are judged by the predictions of the head's cross-validation, see
+    :func:`gelkit.analyses.temperature.assess_temperature`,
+    :func:`gelkit.analyses.abstention.choose_threshold` and
+    :func:`gelkit.analyses.novelty.assess_novelty`. Answers for images that are far are never sure.
+
+    :param out: the folder that :func:`gelkit.compare` wrote.
+    :param model: an id of results.csv, or the one that cross-validation chose.
+    :param max_error: of the answers that are sure, so many may be wrong.
+    :raises UsageError: no results there, no such model, or an impossible ``max_error``.
+    :raises GelkitError: the head or what it was trained on is lost or damaged, this version embeds
+        by another recipe, or no image can be read.
+    """
+    folder = Path(out)
+    heads = read_heads(folder)
+    best = heads[find_best(heads, folder)]
+    head = best if model == "best" else _find_model(heads, model)
+    _require_usable(folder, head)
+    known = _Known(load_trained_on(folder, head, cache))
+    with ThreadPoolExecutor(1) as loader:  # Keras takes seconds to import, and so do the workers
+        loading = loader.submit(load_head, head_path(folder, head.configuration))
+        embeddings = embed_for(head, catalog, cache=cache, workforce=workforce, progress=progress)
+        raw = probabilities_of(loading.result(), embeddings.values)
+    out_of_fold = read_probabilities(folder, head.configuration)[: head.settings.repeats]
+    reliability = known.assess(out_of_fold, max_error, head.settings.seed)
+    return Predicted(
+        head=head,
+        is_best=head is best,
+        tied=_tied(heads, best),
+        reliability=reliability,
+        predictions=_describe(head.classes, embeddings, raw, known, reliability),
+        failures=embeddings.failures,
+    )
+
+
+def _require_usable(out: Path, head: SavedHead) -> None:
+    require_recipe(head)
+    if not is_whole(out, head):
+        raise GelkitError(
+            f"Expected {head_path(out, head.configuration)} as it was trained. Received: a file "
+            "that is lost or changed. Train it again with: gelkit heads DATA"
+        )
+
+
+def _tied(heads: Sequence[SavedHead], best: SavedHead) -> tuple[int, ...]:
+    tied = [its for its in heads if its.row["tied_with_best"] == "yes" and its is not best]
+    return tuple(its.configuration.model_id for its in tied)
+
+
+def _find_model(heads: Sequence[SavedHead], model: int) -> SavedHead:
+    for head in heads:
+        if head.configuration.model_id == model:
+            return head
+    ids = ", ".join(str(head.configuration.model_id) for head in heads)
+    raise UsageError(
+        f"Expected a model_id of results.csv ({ids}) or 'best'. Received: {model!r}. Train it "
+        "first with: gelkit heads DATA"
+    )
+
+
+class _Known:
+    """The training images: all of them as neighbours, a sample of their groups as judges."""
+
+    def __init__(self, training: Embeddings) -> None:
+        self._images = training
+        self._directions = _directions(training.values)
+        _, groups = np.unique([str(its.group) for its in training.images], return_inverse=True)
+        self._judges = _sample(groups)
+        self._groups = groups[self._judges]
+        self._paths = dict(zip(training.sha256s, training.names, strict=True))
+
+    def assess(
+        self, out_of_fold: npt.NDArray[np.float32], max_error: float, seed: int
+    ) -> Reliability:
+        """Judge a head by its out-of-fold predictions, (repeats x images x classes)."""
+        targets = self._images.targets[self._judges]
+        probabilities = out_of_fold[:, self._judges]
+        temperature = assess_temperature(targets, probabilities, self._groups, seed=seed)
+        novelty, far = assess_novelty(self._values, self._groups, seed=seed)
+        calibrated = temperature.apply(probabilities)
+        abstention = choose_threshold(targets, calibrated, self._groups, far, max_error=max_error)
+        return Reliability(temperature, abstention, novelty)
+
+    def distances(
+        self, values: npt.NDArray[np.float32], novelty: Novelty
+    ) -> npt.NDArray[np.float64]:
+        """Return how far embeddings (images x width) lie from the judges, (images,)."""
+        return novelty.distances(values, self._values)
+
+    def neighbors(self, value: npt.NDArray[np.float32]) -> tuple[Neighbor, ...]:
+        """Return the training images nearest to an embedding, (width,)."""
+        similarities = self._directions @ _directions(value[np.newaxis])[0]
+        nearest = np.argsort(-similarities, kind="stable")[:SHOWN_NEIGHBORS]
+        names, labels = self._images.names, self._images.labels
+        return tuple(
+            Neighbor(names[i], str(labels[i]), float(similarities[i])) for i in nearest.tolist()
+        )
+
+    def copy(self, sha256: str) -> str | None:
+        """Return the training image with these bytes, if there is one."""
+        return self._paths.get(sha256)
+
+    @property
+    def _values(self) -> npt.NDArray[np.float32]:
+        """The judges' embeddings."""
+        return self._images.values[self._judges]
+
+
+def _directions(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return embeddings (images x width) of length 1; those of zeros stay so."""
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+def _sample(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Return the images of at most :data:`MOST_GROUPS` groups, always the same ones."""
+    numbers = np.random.default_rng(0).permutation(int(groups.max()) + 1)[:MOST_GROUPS]
+    return np.flatnonzero(np.isin(groups, numbers))
+
+
+def _describe(
+    classes: Sequence[str],
+    embeddings: Embeddings,
+    raw: npt.NDArray[np.float32],
+    known: _Known,
+    reliability: Reliability,
+) -> tuple[Prediction, ...]:
+    values = embeddings.values
+    distances = known.distances(values, reliability.novelty)
+    far = distances > reliability.novelty.threshold
+    calibrated = reliability.temperature.apply(raw)
+    sure = reliability.abstention.is_sure(calibrated, far)
+    return tuple(
+        Prediction(
+            image=embeddings.names[i],
+            sha256=embeddings.sha256s[i],
+            predicted=classes[int(raw[i].argmax())],
+            sure=bool(sure[i]),
+            probabilities=tuple(calibrated[i].tolist()),
+            raw_probabilities=tuple(raw[i].tolist()),
+            distance=float(distances[i]),
+            far=bool(far[i]),
+            neighbors=known.neighbors(values[i]),
+            copy_of=known.copy(embeddings.sha256s[i]),
+        )
+        for i in range(len(embeddings))
+    )
+
+
+_NUMERIC = re.compile(r"(raw_)?probability_|distance$|neighbor_\d+_similarity$")
+
+
+def _column_names(classes: Sequence[str]) -> list[str]:
+    nearest = range(1, SHOWN_NEIGHBORS + 1)
+    return [
+        *("image", "sha256", "outcome", "predicted", "sure"),
+        *(f"probability_{name}" for name in classes),
+        *(f"raw_probability_{name}" for name in classes),
+        *("distance", "far", "copy_of"),
+        *(f"neighbor_{place}{what}" for place in nearest for what in _NEIGHBOR_COLUMNS),
+        *("warning", "error"),
+    ]
+
+
+def _numeric(classes: Sequence[str]) -> list[str]:
+    return [
+        *(f"probability_{name}" for name in classes),
+        *(f"raw_probability_{name}" for name in classes),
+        "distance",
+        *(f"neighbor_{place}_similarity" for place in range(1, SHOWN_NEIGHBORS + 1)),
+    ]
+
+
+def _cells(prediction: Prediction) -> list[object]:
+    """Return a prediction's cells, in the order of :func:`_column_names`."""
+    neighbors = [
+        cell for its in prediction.neighbors for cell in (its.image, its.label, its.similarity)
+    ]
+    missing = len(_NEIGHBOR_COLUMNS) * SHOWN_NEIGHBORS - len(neighbors)
+    return [
+        *(prediction.image, prediction.sha256, prediction.outcome, prediction.predicted),
+        "yes" if prediction.sure else "no",
+        *prediction.probabilities,
+        *prediction.raw_probabilities,
+        *(prediction.distance, "yes" if prediction.far else "no", prediction.copy_of),
+        *neighbors,
+        *[None] * missing,
+        *(prediction.warning, None),
+    ]
+
+
+def _failed_cells(failure: Failure, width: int) -> list[object]:
+    return [failure.name, failure.sha256, *[None] * (width - 3), failure.error]

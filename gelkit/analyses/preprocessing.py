@@ -1,0 +1,148 @@
+"""Preprocessing: how a file becomes what a backbone is shown, told to programs without gelkit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gelkit.features.recipe import Recipe
+from gelkit.images.formats import POLARITIES, DecodeOptions
+from gelkit.images.luminance import WEIGHTS
+from gelkit.images.views import GEOMETRIES, VIEW_SIZE, WINDOWS
+
+SCHEMA = "gelkit preprocessing 1"
+INPUT = "greys"
+"""What the model's input is called."""
+
+_PERCENTILES = {"percentile": [0.1, 99.9], "full": None}
+
+_PROGRAM = '''\
+"""Classify 8-bit images (PNG, JPEG, TIFF, ...): python classify.py IMAGE..."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+FOLDER = Path(__file__).parent
+
+
+def read_grey(path):
+    with Image.open(path) as file:
+        if getattr(file, "n_frames", 1) > 1:
+            sys.exit(f"{path}: expected one picture, received {file.n_frames}")
+        image = ImageOps.exif_transpose(file)
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        sys.exit(f"{path}: expected 8 bits of grey or colour, received the mode {image.mode}")
+    if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        sys.exit(f"{path}: expected an opaque image, received one that is transparent in parts")
+    return image.convert("RGB").convert("L")
+
+
+def resize(grey, width, height):
+    return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def render(grey):
+%s
+
+session = onnxruntime.InferenceSession(FOLDER / "model.onnx", providers=["CPUExecutionProvider"])
+classes = json.loads((FOLDER / "model.json").read_text())["classes"]
+for path in sys.argv[1:]:
+    greys = render(read_grey(path))[np.newaxis, np.newaxis]
+    (probabilities,) = session.run(["probabilities"], {"greys": greys})
+    for name, probability in zip(classes, probabilities[0]):
+        print(f"{path}\\t{ascii(name)}\\t{probability:.6f}")
+'''
+
+_RENDERING = {
+    "stretch": f"""\
+    return resize(grey, {VIEW_SIZE}, {VIEW_SIZE})
+""",
+    "pad": f"""\
+    scale = {VIEW_SIZE} / max(grey.size)
+    width, height = (max(1, round(side * scale)) for side in grey.size)
+    inner = resize(grey, width, height)
+    border = np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
+    view = np.full(({VIEW_SIZE}, {VIEW_SIZE}), int(np.median(border)), np.uint8)
+    top, left = ({VIEW_SIZE} - height) // 2, ({VIEW_SIZE} - width) // 2
+    view[top : top + height, left : left + width] = inner
+    return view
+""",
+}
+"""The body of the program's ``render``, by geometry."""
+
+
+def describe_preprocessing(
+    recipe: Recipe, mean: Sequence[float], std: Sequence[float]
+) -> dict[str, Any]:
+    """Return, for JSON, how a file becomes a view, which the model takes, and what it does to that.
+
+    :param mean: of the three channels, of values of 0 to 1, as the model takes it away.
+    :param std: the same, as the model divides by it.
+    """
+    red, green, blue = WEIGHTS
+    return {
+        "schema": SCHEMA,
+        "decode_version": recipe.decode_version,
+        "view_version": recipe.view_version,
+        "decoding": {
+            "scale": "linear from 0 (black) to 1 (white): the full range of the file's type, or up "
+            "to the maximum that the file states",
+            "orientation": "applied once",
+            "transparency": "laid on white",
+            "luminance": {"red": red, "green": green, "blue": blue, "of": "values as stored"},
+            "luminance_of_8_bits": "rounded to whole numbers of 0 to 255 before resizing",
+            "page": recipe.page,
+            "channel": recipe.channel,
+            "polarity": {
+                "name": recipe.polarity,
+                "meaning": POLARITIES[recipe.polarity],
+                "guessed_where_unknown": recipe.guess_polarity,
+            },
+        },
+        "window": {
+            "name": recipe.window,
+            "meaning": WINDOWS[recipe.window],
+            "percentiles": _PERCENTILES[recipe.window],
+            "of_more_bits_than": 8,
+            "interpolation": "linear between order statistics, as numpy.percentile",
+        },
+        "geometry": {"name": recipe.geometry, "meaning": GEOMETRIES[recipe.geometry]},
+        "resize": {
+            "size": recipe.view_size,
+            "filter": "bilinear",
+            "antialias": True,
+            "as": "Pillow's Image.resize",
+        },
+        "rounding": "clipped to 0 and 1, times 255, to the nearest whole number, halves to even",
+        "input": {
+            "name": INPUT,
+            "dtype": "uint8",
+            "layout": "NCHW",
+            "shape": ["images", 1, recipe.view_size, recipe.view_size],
+            "black": 0,
+            "white": 255,
+        },
+        "normalisation": {
+            "inside_the_model": True,
+            "of": "grey / 255, copied to red, green and blue",
+            "mean": list(mean),
+            "std": list(std),
+        },
+    }
+
+
+def classifying_program(recipe: Recipe) -> str | None:
+    """Return a Python program that classifies 8-bit images by ``model.onnx`` and ``model.json``.
+
+    It needs onnxruntime, NumPy and Pillow. Opaque images it shows to the model as gelkit does.
+
+    :returns: None if the recipe chooses a page, a channel or a polarity: that takes gelkit.
+    """
+    if recipe.decoding != DecodeOptions():
+        return None
+    return _PROGRAM % _RENDERING[recipe.geometry]
