@@ -5,6 +5,7 @@ DATA ?= samples
 TEST ?=
 WEIGHTS ?= auto
 CACHE ?= features
+SECONDS ?= 60
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))) python3)
 TORCH_INDEX ?=
 
@@ -18,7 +19,7 @@ OUT ?= results/$(NAME)
 GELKIT := .venv/bin/gelkit
 RECIPE = --cache "$(CACHE)" --weights "$(WEIGHTS)" $(if $(TPU),,--emulate-tpu)
 
-.PHONY: all features heads evaluate test check format clean clean-all help
+.PHONY: all features heads evaluate test fuzz docs check format clean clean-all help
 .DEFAULT_GOAL := all
 
 all: evaluate  ## everything on the sample set (or DATA=), from nothing to results.csv
@@ -39,6 +40,12 @@ samples: .venv/installed  ## draw the synthetic sample set
 test: .venv/installed-test  ## run the tests
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4
 
+fuzz: .venv/installed-test  ## damage files of every kind for SECONDS=, and see that nothing breaks
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.fuzz --seconds $(SECONDS)
+
+docs: .venv/installed-test  ## build the documentation into docs/_build/html
+	.venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 check: .venv/installed-dev  ## formatter, linter, type checker
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -49,7 +56,7 @@ format: .venv/installed-dev  ## let the formatter and the linter mend what they 
 	.venv/bin/ruff check --fix .
 
 clean:  ## remove the demonstration and build files; caches in features/ and your results stay
-	rm -rf samples results/samples results.csv build dist *.egg-info
+	rm -rf samples results/samples results.csv build dist docs/_build *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 clean-all: clean  ## also remove .venv
@@ -62,6 +69,7 @@ help:  ## list the targets and variables
 	@echo "  DATA=        folder with a sub-folder for each class, or a CSV manifest [$(DATA)]"
 	@echo "  TEST=        held-out images of the same classes, for evaluate"
 	@echo "  WEIGHTS=     imagenet, random, or auto: imagenet if it can be had [$(WEIGHTS)]"
+	@echo "  SECONDS=     how long to fuzz [$(SECONDS)]"
 	@echo "  CACHE=       folder of the embeddings [$(CACHE)]"
 	@echo "  OUT=         folder of the results [$(OUT)]"
 	@echo "  TORCH_INDEX= index of torch builds to install from, such as CPU builds"
