@@ -6,6 +6,7 @@ import ast
 import contextlib
 import doctest
 import io
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -21,6 +23,7 @@ import pytest
 from PIL import Image
 
 import gelkit
+from gelkit.cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
@@ -33,22 +36,19 @@ LANGUAGES = {
 
 NOT_RUN = {
     "pip install": "installs packages",
-    "git clone": "needs the repository's address",
-    "make": "installs packages",
-    "gelkit features my_gels  ": "vgg16's weights alone are half a gigabyte",
-    "gelkit doctor  ": "measures for a minute",
-    "unzip": "what Colab has sent is not here",
+    "OMP_NUM_THREADS=1 python benchmarks/": "takes half an hour",
+    "unzip": "what Colab sends is not here",
+    "gelkit features my_gels ": "vgg16's weights alone are half a gigabyte",
+    "gelkit heads my_gels": "trains for the three backbones",
+    "gelkit evaluate ": "reports on these",
 }
-"""How the command of a block that is marked ``not-run`` may begin, and why it cannot run here."""
+"""How commands may begin that are shown in blocks marked ``not-run``, and why they cannot run."""
 
-
-"""Commands that pages show, marked ``not-run``, before the door has them."""
-
-NEEDED = {"tpu.md": "torch_xla", "predict.md": "onnxruntime", "cache.md": "pyarrow"}
+NEEDED = {"tpu.md": "torch_xla", "predict.md": "onnxscript", "cache.md": "pyarrow"}
 """Packages of extras that pages cannot run without."""
 
 FENCE = re.compile(
-    r"^(?P<indent> *)```(?:\{code-block\} )?(?P<language>\S+)\n"
+    r"^(?P<indent> *)```(?:\{code-block\} )?(?P<language>\S+)(?: .*)?\n"
     r"(?P<options>(?: *:[\w-]+:.*\n)*)(?P<text>[\s\S]*?)^(?P=indent)```$",
     re.MULTILINE,
 )
@@ -102,6 +102,16 @@ def read_blocks(page: str) -> list[Block]:
         )
         for found in FENCE.finditer(text)
         if not found["language"].startswith("{")
+    ]
+
+
+def notebook_cells() -> list[str]:
+    """Return the code of the notebook for Colab, but for what is marked to need Colab."""
+    cells = json.loads((DOCS / "colab.ipynb").read_text())["cells"]
+    return [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "not-run" not in cell["metadata"].get("tags", ())
     ]
 
 
@@ -205,23 +215,86 @@ def test_what_a_page_shows_runs(page: str, workplace: Path, environment: dict[st
     if page in NEEDED and find_spec(NEEDED[page]) is None:
         pytest.skip(f"{NEEDED[page]} is not installed")
     names: dict[str, Any] = {}
-    printed = None
+    printed = ""
     for block in read_blocks(page):
         if block.file is not None:
             Path(block.file).write_text(block.text)
-        elif block.language == "text" and printed is not None:
+        elif block.language == "text":
             require_shown(block.text, printed)
-        printed = run_python(block, names) if block.runs and block.language == "python" else None
-        if block.runs and block.language == "console":
+        elif block.runs and block.language == "python":
+            printed = run_python(block, names)
+        elif block.runs:
             for command, shown in commands_of(block):
                 run_command(command, shown, workplace, environment)
 
 
+@pytest.mark.skipif(find_spec("torch_xla") is None, reason="torch_xla is not installed")
+def test_the_notebook_runs(workplace: Path, environment: dict[str, str]) -> None:
+    """Someone in Colab would get an error, or bring home what ``heads`` cannot read."""
+    names: dict[str, Any] = {}
+    for source in notebook_cells():
+        if source.startswith("!"):
+            command = source[1:].replace("--hardware tpu", "--hardware tpu --emulate-tpu")
+            run_command(command, "", workplace, environment)
+        else:
+            exec(source, names)
+    shutil.rmtree("features")
+    shutil.unpack_archive("features.zip")
+    emulated = gelkit.RecipeOptions(emulate_tpu=True)
+    assert gelkit.load("my_gels", hardware="tpu", options=emulated).values.shape == (24, 512)
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_of_a_kind_that_is_tested(page: str) -> None:
-    """A block could show what was never tried, without a mark that says so."""
+def test_every_block_is_of_a_kind_that_is_tried(page: str) -> None:
+    """A page could show what was never tried, without a mark that says so."""
     blocks = read_blocks(page)
     assert {block.language for block in blocks} <= set(LANGUAGES)
-    assert [b.line for b in blocks if b.language == "console" and not commands_of(b)] == []
-    not_run = [b for b in blocks if ":class: not-run" in b.options]
-    assert [b.line for b in not_run if b.language != "console"] == []
+    text = (DOCS / page).read_text()
+    assert len(re.findall("^ *```", text, re.MULTILINE)) == 2 * len(FENCE.findall(text))
+    for before, block in pairwise([None, *blocks]):
+        if block.language == "console":
+            assert commands_of(block), f"line {block.line}: expected commands"
+        if block.language == "text" and block.file is None:
+            assert before is not None, f"line {block.line}: expected a Python block before it"
+            assert before.language == "python", f"line {block.line}: expected Python before it"
+
+
+def test_what_does_not_run_has_a_reason() -> None:
+    """A block could be spared from being tried because it is wrong."""
+    spared = {
+        command
+        for page in PAGES
+        for block in read_blocks(page)
+        if not block.runs and block.language != "text"
+        for command, _ in commands_of(block)
+    }
+    unexplained = {its for its in spared if not any(map(its.startswith, NOT_RUN))}
+    assert unexplained == set()
+
+
+@pytest.mark.parametrize("command", sorted(set(main.commands) - {"cache"}))
+def test_every_command_is_shown(command: str) -> None:
+    """A command could not be found by someone who reads about a task."""
+    assert any(f"$ gelkit {command}" in (DOCS / page).read_text() for page in PAGES)
+
+
+@pytest.mark.parametrize("name", gelkit.__all__)
+def test_every_public_name_is_described(name: str) -> None:
+    """A name could not be looked up."""
+    assert re.search(rf":: gelkit\.{name}$", (DOCS / "api.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.skipif(find_spec("furo") is None, reason="the extra docs is not installed")
+def test_the_site_builds(tmp_path: Path) -> None:
+    """A page or a link would be missing from the site, or a docstring be shown garbled."""
+    build = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet"]
+    run = subprocess.run(
+        [*build, "--doctree-dir", str(tmp_path / "trees"), str(DOCS), str(tmp_path / "html")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+    assert {path.stem for path in (tmp_path / "html").glob("*.html")} >= {
+        Path(page).stem for page in PAGES
+    }

@@ -5,7 +5,6 @@ It only proposes: what it finds is confirmed by registering the two pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
@@ -31,7 +30,7 @@ _PADDED = 32
 _WINDOWS = tuple(product(SHARES, SHARES))
 _SHAPES = tuple((round(height * _SIDE), round(width * _SIDE)) for height, width in _WINDOWS)
 _FLAT = 1e-3
-"""The least variance of a place, of a sketch's about 1: flat ones would agree with anything."""
+"""The least variance of a place, as a part of the picture's: flat ones agree with anything."""
 
 _Spectra: TypeAlias = "npt.NDArray[np.complex64]"
 _Pictures: TypeAlias = "npt.NDArray[np.float32]"
@@ -117,6 +116,17 @@ def places(crop: Outline, whole: Outline, count: int) -> tuple[Place, ...]:
     return tuple(_place(number, int(peaks[number]), float(values[number])) for number in chosen)
 
 
+def best_places(one: Outline, other: Outline, count: int) -> list[tuple[Place, bool]]:
+    """Return the likeliest places of either picture in the other, and whether ``one`` is the crop.
+
+    :returns: ``count`` of them, the likeliest first.
+    """
+    found = [(place, True) for place in places(one, other, count)]
+    found += [(place, False) for place in places(other, one, count)]
+    found.sort(key=lambda pair: -abs(pair[0].correlation))
+    return found[:count]
+
+
 def _place(number: int, peak: int, correlation: float) -> Place:
     window, orientation = divmod(int(number), len(ORIENTATIONS))
     top, left = divmod(peak, _PADDED)
@@ -144,14 +154,3 @@ def _sums_of_places(pictures: _Pictures, height: int, width: int) -> npt.NDArray
     rows = padded[:, height:] - padded[:, :-height]
     sums: npt.NDArray[np.float64] = rows[:, :, width:] - rows[:, :, :-width]
     return sums
-
-
-def best_places(one: Outline, other: Outline, count: int) -> Iterator[tuple[Place, bool]]:
-    """Yield the likeliest places of either picture in the other, and whether ``one`` is the crop.
-
-    :returns: ``count`` of them, the likeliest first.
-    """
-    found = [(place, True) for place in places(one, other, count)]
-    found += [(place, False) for place in places(other, one, count)]
-    found.sort(key=lambda pair: -abs(pair[0].correlation))
-    yield from found[:count]

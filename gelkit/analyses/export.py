@@ -435,7 +435,8 @@ as it is, it would turn white or black.
 """
 
 _NO_PROGRAM = """\
-The head was trained with a chosen page, channel or polarity, which takes gelkit: the greys as `preprocessing.json` says, or use `gelkit predict`.
+The head was trained with a chosen page, channel or polarity, which takes gelkit: make the
+greys as `preprocessing.json` says, or use `gelkit predict`.
 """
 
 _RANDOM = """

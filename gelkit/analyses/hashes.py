@@ -60,7 +60,7 @@ def near_hashes(
             for near in _near_blocks(its, hashes, top, max_distance):
                 found.append(np.insert(near, 3, number, axis=1))
                 count += len(near)
-        _require_few(count, most)
+                _require_few(count, most)
     together = np.concatenate(found)
     return together[np.lexsort(together.T[::-1])]
 

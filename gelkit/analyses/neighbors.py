@@ -67,7 +67,7 @@ def nearest(
         little memory.
     """
     _require(queries, collection, k)
-    block = _block_size(collection.shape[1], k, memory)
+    block = _block_size(collection.shape[1], min(k, len(collection)), memory)
     best = _Best(len(queries), min(k, len(collection)))
     tops, lefts = range(0, len(queries), block), range(0, len(collection), block)
     steps = reported(tops, "search neighbours", len(tops), progress)
@@ -88,7 +88,7 @@ def nearest_others(
     :param collection: (images x width); otherwise as of :func:`nearest`.
     """
     _require(collection, collection, k)
-    block = _block_size(collection.shape[1], k, memory)
+    block = _block_size(collection.shape[1], min(k, len(collection)), memory)
     best = _Best(len(collection), min(k, len(collection) - 1))
     for top, left, products in _upper_blocks(collection, block, progress):
         best.offer(products, top, left)

@@ -102,6 +102,17 @@ def test_it_is_the_head_that_heads_saves(cached: tuple[Catalog, Path], tmp_path:
     assert tuple(classifier.classes_) == embeddings.classes
 
 
+@pytest.mark.parametrize("labels", [("other", "gel"), (7, -3), (True, False)], ids=str)
+def test_predictions_are_the_labels_themselves(labels: tuple[Any, Any]) -> None:
+    """A notebook would be given class numbers, or the classes swapped."""
+    given = [*labels] * 8
+    values = _values([True, False] * 8)
+    classifier = HeadClassifier(learning_rate=0.05).fit(values, given)
+    assert classifier.predict(values).tolist() == given
+    assert classifier.classes_.tolist() == sorted(labels)
+    assert classifier.predict_proba(values).shape == (16, 2)
+
+
 def test_training_is_the_same_every_time_and_touches_no_global_state() -> None:
     """Two runs of a notebook would differ, or fitting would change what comes after it."""
     values, labels = _values([True, False] * 8, 6), ["b", "a"] * 8

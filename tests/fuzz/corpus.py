@@ -103,7 +103,7 @@ def compressed_tiffs() -> Sequence[bytes]:
         ),
         *(bare_tiff(bit, bytes(range(240)) * 2, 32, 40 // bit * 3, white) for bit, white in bits),
         *(saved(Image.fromarray(GREY).convert(mode), "TIFF") for mode in ("1", "P", "LA", "CMYK")),
-        saved(Image.fromarray(COLOUR).convert("LAB"), "TIFF"),
+        saved(Image.merge("LAB", [Image.fromarray(GREY)] * 3), "TIFF"),
     ]
 
 
@@ -280,7 +280,9 @@ MANIFESTS = (
     b"\xef\xbb\xbfpath,label,group,source,split\r\na.png,1,g,Typhoon,train\r\nb.png,2,,,test\r\n",
     b'path,label\n"a.png","x,""y"""\n"b.png","two\nlines"\n',
     b"path,label\n'=1.png,'=cmd\nb.png,''\n",
-    b"path,label\n../outside.png,gel\nlink.png,gel\nfolder,gel\n/etc/passwd,gel\n",
+    b"path,label\nfolder,gel\n/etc/passwd,gel\n",
+    b"path,label\n../outside.png,gel\n",
+    b"path,label\nlink.png,gel\na.png,other\n",
     b"path,label\na.png,gel\nfolder/../a.png,other\n",
     b"label\ngel\n",
     "path,label\n\u00e9.png,gel\n".encode("latin-1"),

@@ -184,9 +184,10 @@ def test_reliability_adds_up_to_the_accuracy(seed: int, classes: int, digits: in
     assert (points.low <= points.high).all()
 
 
-def test_reliability_has_the_bins_of_the_calibration_error() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_reliability_has_the_bins_of_the_calibration_error(seed: int) -> None:
     """The plot would not be of the error that the results name."""
-    targets, probabilities, _, groups = _draw(digits=1)
+    targets, probabilities, _, groups = _draw(seed, digits=1)
     points = reliability(targets, probabilities[:1], groups, seed=0)
     errors = np.abs(points.observed - points.confidence)
     measured = calibration(targets, probabilities[:1], groups, seed=0)

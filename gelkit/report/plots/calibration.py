@@ -11,8 +11,10 @@ from gelkit.report.plots.svg import INK
 
 TITLE = "Calibration of the best configuration"
 
-_HEIGHT = 4.2  # inches
+_HEIGHT = 4.5  # inches
 _BARS = 20
+_STEP = 0.05  # of where the axis of probabilities may begin
+_MARGIN = 0.02
 
 
 def draw_calibration(figures: Figures) -> Drawing | None:
@@ -25,15 +27,15 @@ def draw_calibration(figures: Figures) -> Drawing | None:
         return None
     probabilities = predictions.probabilities[figures.winner]
     points = reliability(predictions.targets, probabilities, predictions.groups, seed=figures.seed)
-    figure, (axes, below) = new_figure(_HEIGHT, nrows=2, height_ratios=(3, 1), sharex=True)
+    figure, (axes, below) = new_figure(_HEIGHT, nrows=2, height_ratios=(3, 1))
     lowest = 1 / len(figures.classes)
+    start = _STEP * np.floor(min(points.confidence) / _STEP)
     axes.fill_between(
         points.confidence, points.low, points.high, color=INK, alpha=0.12, linewidth=0
     )
-    axes.plot([lowest, 1], [lowest, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.plot([start, 1], [start, 1], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.plot(points.confidence, points.observed, "o-", color=COLOURS[0], markersize=5)
-    axes.set_xlim(lowest - 0.02, 1.02)
-    axes.set_ylim(min(lowest, *points.observed, *points.low) - 0.03, 1.03)
+    axes.set_xlim(start, 1 + _MARGIN * (1 - start))
     axes.set_ylabel("share that was right")
     confidences = probabilities.max(axis=2).ravel()
     below.hist(
@@ -44,7 +46,8 @@ def draw_calibration(figures: Figures) -> Drawing | None:
         alpha=0.7,
     )
     below.set_ylabel("images")
-    below.set_xlabel("probability of the predicted class")
+    for panel in (axes, below):
+        panel.set_xlabel("probability of the predicted class")
     return Drawing(TITLE, _caption(figures), _alt(figures, points), figure)
 
 

@@ -44,6 +44,9 @@ COLOUR_MAP = "cividis"
 _MIDDLE = 0.47
 """Of the colour map's way: below it white letters stand out more, above it black ones."""
 
+# Matplotlib leaves #000000 out of an SVG: it would be the page's colour, white if that is dark
+_BLACK, _WHITE = "#010101", "#ffffff"
+
 _WIDTH = 5.8
 """Inches; in a column of 700 pixels letters are then 15 pixels high, on a phone 8."""
 
@@ -172,7 +175,7 @@ def readable(share: float) -> str:
     """
     if np.isnan(share):
         return INK
-    return "#010101" if share > _MIDDLE else "#ffffff"
+    return _BLACK if share > _MIDDLE else _WHITE
 
 
 def listed(names: Sequence[str]) -> str:

@@ -129,7 +129,7 @@ def _agreement(
 
 def _draw_agreements(axes: Axes, agreements: Sequence[_Agreement]) -> None:
     shares = [agreement.share for agreement in agreements]
-    axes.plot(shares, range(len(shares)), "s", color=_CLEAR, markersize=5)
+    axes.plot(shares, range(len(shares)), "s", color=_CLEAR, markersize=5, clip_on=False)
     lowest = min(0.9, *shares) - 0.02
     for place, agreement in enumerate(agreements):
         is_right = agreement.share > (1 + lowest) / 2
