@@ -20,9 +20,6 @@ html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
 
-pygments_style = "tango"
-pygments_dark_style = "native"
-
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

@@ -20,7 +20,7 @@ from gelkit.progress import Progress, reported, silent
 
 CELLS_A_ROOT = 4
 """Cells, times the square root of the number of embeddings."""
-SEARCHED_CELLS = 32
+SEARCHED_CELLS = 64
 
 _BLOCK = 4096
 _SEED = 1

@@ -163,12 +163,12 @@ def predict(
     head = best if model == "best" else _find_model(heads, model)
     _require_usable(folder, head)
     known = _Known(load_trained_on(folder, head, cache))
+    out_of_fold = read_probabilities(folder, head.configuration)[: head.settings.repeats]
+    reliability = known.assess(out_of_fold, max_error, head.settings.seed)
     with ThreadPoolExecutor(1) as loader:  # Keras takes seconds to import, and so do the workers
         loading = loader.submit(load_head, head_path(folder, head.configuration))
         embeddings = embed_for(head, catalog, cache=cache, workforce=workforce, progress=progress)
         raw = probabilities_of(loading.result(), embeddings.values)
-    out_of_fold = read_probabilities(folder, head.configuration)[: head.settings.repeats]
-    reliability = known.assess(out_of_fold, max_error, head.settings.seed)
     return Predicted(
         head=head,
         is_best=head is best,
@@ -305,15 +305,6 @@ def _column_names(classes: Sequence[str]) -> list[str]:
         *("distance", "far", "copy_of"),
         *(f"neighbor_{place}{what}" for place in nearest for what in _NEIGHBOR_COLUMNS),
         *("warning", "error"),
-    ]
-
-
-def _numeric(classes: Sequence[str]) -> list[str]:
-    return [
-        *(f"probability_{name}" for name in classes),
-        *(f"raw_probability_{name}" for name in classes),
-        "distance",
-        *(f"neighbor_{place}_similarity" for place in range(1, SHOWN_NEIGHBORS + 1)),
     ]
 
 

@@ -58,7 +58,11 @@ def read_1sc(data: bytes, options: DecodeOptions, limits: Limits) -> StoredPictu
     start, length = blocks[_IMAGE_POINTER]
     width, height = header["nxpix"], header["nypix"]
     require_size(height, width, 2, limits)
-    if length != 2 * height * width or header.get("endian", 0) != 0 or data[32:37] != b"Intel":
+    if (
+        length != 2 * height * width
+        or header.get("endian", 0) != 0
+        or data[32:44] != b"Intel Format"
+    ):
         raise ImageError(
             f"expected {width} x {height} little-endian numbers of 16 bits. Received: {length} "
             "bytes, or another byte order. Export a 16-bit TIFF from the imager's program."

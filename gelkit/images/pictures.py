@@ -70,8 +70,9 @@ class Limits:
     bytes: int = 2**30
     """Of the file, and of the samples that it declares."""
     pages: int = 1000
-    seconds: float = 20.0
-    """To read and decode an image, and to render its views."""
+    seconds: float = 15.0
+    """To read and decode an image, and to render its views: with the program's own start, and the
+    second between two looks at the clock, a file that would take for ever ends within 25 s."""
     memory: int = 2**30
     """Bytes that the same may take in all."""
     path: int = 4096
@@ -149,9 +150,10 @@ def chosen(number: int | None, count: int, what: str) -> int:
     :raises ImageError: none was chosen out of several, or one that the file does not have.
     """
     if number is None and count > 1:
+        each = ", name each in a manifest's column 'page'" if what == "page" else ""
         raise ImageError(
             f"expected one picture. Received: {count} {what}s of equal standing. "
-            f"Choose one with --{what} 1 to {count}, or export the one that is the gel."
+            f"Choose one with --{what} 1 to {count}{each}, or export the one that is the gel."
         )
     if number is not None and number > count:
         raise ImageError(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -23,6 +21,7 @@ from gelkit.images.pictures import (
     require_pages,
     require_size,
 )
+from gelkit.images.wholeness import require_all_rows, require_sound
 
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP")
 """What is given to Pillow, which reads more: its EPS, for one, would run another program."""
@@ -32,14 +31,6 @@ _GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("LA", "P", "PA", "RGB", "RGBA")
 _COLOUR_PLACES = (64, 64)
 """Columns and rows in which colour is looked for, as :func:`is_coloured` does in larger arrays."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_CHUNK = 12
-"""Bytes of a PNG's chunk beside its content: length, kind and checksum."""
-_PNG_PIXELS = (b"IDAT", b"fdAT")
-_BMP_FILE_HEADER = 14
-"""Bytes before the bitmap's own header, which begins with its size."""
-_BMP_OLD_HEADER, _BMP_BITS_OF_OLD, _BMP_BITS = 12, 10, 14
-"""The size of OS/2's header, and where it and all others keep the bits of a pixel."""
 COLOUR_TOLERANCE = 16
 """Of 255: JPEG's rounding tints grey by a few values, and a tint within this loses nothing."""
 
@@ -74,9 +65,10 @@ def _read_opened(
         samples, alpha = _deep_png(data, pages)
         coloured = samples.ndim == 3 and is_coloured(samples, 257 * COLOUR_TOLERANCE)
     else:
-        _require_own_depth(image, data)
-        _require_checksums(image, data)
+        require_sound(image, data)
         image.load()
+        if page == 1:
+            require_all_rows(image, data)
         samples, alpha = _samples(image, options.channel)
         coloured = _looks_coloured(image)
     channels = 3 if samples.ndim == 3 and options.channel is not None else 1
@@ -97,39 +89,6 @@ def _read_opened(
             {"channel-chosen"} if channels > 1 else (),
         ),
     )
-
-
-def _require_checksums(image: Image.Image, data: bytes) -> None:
-    """Check the checksums of a PNG's pixels, which Pillow passes over: one bit may change many."""
-    place = len(_PNG_SIGNATURE)
-    while image.format == "PNG" and place + _PNG_CHUNK <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        end = place + _PNG_CHUNK + length
-        if kind in _PNG_PIXELS and zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(
-            data[end - 4 : end], "big"
-        ):
-            raise ImageError(
-                "expected a PNG that is whole. Received: one whose pixels are not those of their "
-                "checksum. Copy it again from where it came."
-            )
-        place = end
-
-
-def _require_own_depth(image: Image.Image, data: bytes) -> None:
-    """Refuse a bitmap of 4 or 8 bits a pixel whose few colours Pillow takes for 1 bit or for 8.
-
-    So it does with a palette of black and white, or of the first greys, whatever the bits.
-    """
-    if image.format not in ("BMP", "DIB"):
-        return
-    head = _BMP_FILE_HEADER if image.format == "BMP" else 0
-    place = _BMP_BITS_OF_OLD if data[head] == _BMP_OLD_HEADER else _BMP_BITS
-    (bits,) = struct.unpack_from("<H", data, head + place)
-    if bits != {"1": 1, "L": 8}.get(image.mode, bits):
-        raise ImageError(
-            f"expected a bitmap whose palette says what its {bits} bits are. Received: one of "
-            f"black and white, or of few greys, of {bits} bits. Save it as PNG."
-        )
 
 
 def _sought_frame(

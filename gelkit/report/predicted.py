@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -106,19 +107,24 @@ def _of_probabilities(predicted: Predicted) -> str:
 
 def _of_certainty(predicted: Predicted) -> str:
     its = predicted.reliability.abstention
+    bound = _at_most(its.error_bound)
     if its.threshold is None:
         return (
             f"All are unsure: that at most {its.max_error:.1%} of sure answers are wrong cannot be "
-            f"shown with {its.num_groups} groups. The least that can is {its.error_bound:.1%}, "
-            f"with {its.unsure:.0%} unsure; ask for it by --max-error."
+            f"shown with {its.num_groups} groups. The least that can is {bound}, with "
+            f"{its.unsure:.0%} unsure; ask for it by --max-error."
         )
     where = f"from a probability of {its.threshold:.3f} on" if its.threshold else "in any case"
     return (
         f"Answers are sure {where}, unless the image is far. In cross-validation {its.error:.1%} "
-        f"of these were wrong (with 95% confidence at most {its.error_bound:.1%}; {its.num_groups} "
-        f"groups), and {its.unsure:.0%} of all were unsure. That holds for images like the "
-        "training ones."
+        f"of these were wrong (with 95% confidence at most {bound}; {its.num_groups} groups), and "
+        f"{its.unsure:.0%} of all were unsure. That holds for images like the training ones."
     )
+
+
+def _at_most(share: float) -> str:
+    """Return a share in percent, rounded up: what is shown must be reached when asked for."""
+    return f"{math.ceil(1000 * share) / 1000:.1%}"
 
 
 def _of_novelty(predicted: Predicted) -> str:

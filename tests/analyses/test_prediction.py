@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -236,6 +237,16 @@ def test_the_error_that_is_asked_for_decides_what_is_sure(project: Project) -> N
     assert lenient.reliability.abstention.max_error == 0.3
 
 
+def test_the_error_that_is_offered_can_be_had(project: Project) -> None:
+    """A user would ask for just what the text offers, and be refused once more."""
+    refused = project.predict(max_error=0.001)
+    text = " ".join(describe_predictions(refused).split())
+    offered = re.search(r"The least that can is ([\d.]+)%", text)
+    assert offered is not None
+    granted = project.predict(max_error=float(offered[1]) / 100)
+    assert granted.reliability.abstention.threshold is not None
+
+
 def test_a_table_reads_back_as_it_was(made: Project, tmp_path: Path) -> None:
     """A file's name would run as a formula in a spreadsheet, or come back as another."""
     (tmp_path / "new").mkdir()
@@ -351,7 +362,6 @@ def test_the_text_states_what_the_answers_rest_on(predicted: Predicted) -> None:
     reliability = predicted.reliability
     for stated in (
         predicted.head.configuration.name,
-        f"{reliability.abstention.error_bound:.1%}",
         f"{reliability.novelty.expected_false_alarms:.1%}",
         "temperature scaling",
         "RANDOM weights",

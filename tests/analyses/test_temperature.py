@@ -102,6 +102,20 @@ def test_copies_prove_nothing() -> None:
     assert sum(assess_temperature(*run).applied for run in runs) <= 3
 
 
+def test_what_makes_matters_worse_is_never_applied() -> None:
+    """Where chance would make it worse still, a temperature that harms would be called a help."""
+    tempting = 0
+    for seed in range(35):
+        generator = np.random.default_rng(seed)
+        logits = 4 * generator.normal(size=(40, 2)) * generator.choice([1, 3, 8], size=(40, 1))
+        targets = (0.5 * logits + generator.gumbel(size=logits.shape)).argmax(axis=1)
+        found = assess_temperature(targets, _softmax(logits)[np.newaxis], np.arange(40))
+        harmful = found.scaled_log_loss >= found.log_loss
+        assert not (found.applied and harmful)
+        tempting += harmful and found.p_value <= 0.05
+    assert tempting
+
+
 def test_a_few_confident_errors_are_enough() -> None:
     """A good head that is certain where it errs would go on being certain."""
     targets = np.arange(100) % 2

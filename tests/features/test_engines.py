@@ -43,7 +43,7 @@ def _setup(batch_size: int = 4, weights: str = "random", secs: float = 20) -> Se
         precision="float32",
         rendering=Rendering(limits=Limits(seconds=secs)),
         batch_size=batch_size,
-        decoding_threads=0,
+        decoders=0,
         provenance={},
     )
 
@@ -99,14 +99,14 @@ def test_rows_depend_on_nothing_but_the_image(
         np.testing.assert_allclose(found[identity], values, rtol=1e-5, atol=1e-5 * largest)
 
 
-class _Watched(list[Task]):
-    """Tasks that tell how many of them were asked for."""
+class _Watched(Task):
+    """A task that counts how many of its kind were given to workers."""
 
-    asked = 0
+    given = 0
 
-    def __getitem__(self, index: object) -> object:
-        self.asked += 1
-        return super().__getitem__(index)
+    def __reduce__(self) -> tuple[type[Task], tuple[object, ...]]:
+        _Watched.given += 1
+        return Task, (self.path, self.name, self.sha256, self.views)
 
 
 def test_a_module_in_the_images_folder_is_not_run(
@@ -131,11 +131,11 @@ def test_long_paths_in_large_batches_do_not_block(tasks: list[Task], tmp_path: P
 
 def test_memory_stays_bounded(tasks: list[Task]) -> None:
     """A data set larger than the memory could not be embedded."""
-    many = _Watched(tasks * 50)
+    many = [_Watched(task.path, task.name, task.sha256, task.views) for task in tasks] * 50
     batches = run_workers(many, _setup(4), workers=2)
     for _ in range(3):
         next(batches)
-    assert many.asked <= 4 * (2 * AHEAD + 3)
+    assert 0 < _Watched.given <= 4 * (2 * AHEAD + 3)
     batches.close()
 
 

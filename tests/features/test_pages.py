@@ -89,6 +89,7 @@ def test_pages_that_fail_are_named_each(embeddings: Embeddings, manifest: Path) 
     assert set(errors) == {"stack.tif", "stack.tif[page 9]"}
     assert "from 1 to 3, which this file has. Received: 9" in errors["stack.tif[page 9]"]
     assert "3 pages of equal standing" in errors["stack.tif"]
+    assert "a manifest's column 'page'" in errors["stack.tif"]
     sha256s = {failure.name: failure.sha256 for failure in embeddings.failures}
     file = sha256((manifest.parent / "stack.tif").read_bytes()).hexdigest()
     assert sha256s == {"stack.tif": file, "stack.tif[page 9]": image_identity(file, 9)}

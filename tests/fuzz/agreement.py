@@ -1,12 +1,13 @@
-"""Agreement: what a second, independent decoder, OpenCV, makes of the same bytes.
+"""Agreement: what a second, independent decoder makes of the same bytes.
 
-OpenCV leaves to its caller much of what a file says of its numbers. So its samples are turned
-into luminance by the formulas that :func:`gelkit.images.formats.decode` documents, written here a
-second time, and are compared with what gelkit decoded.
+That is OpenCV, and biorad1sc_reader of .1sc files; of .scn files there is none. They leave to
+their caller much of what a file says of its numbers. So their samples are turned into luminance by
+the formulas that :func:`gelkit.images.formats.decode` documents, written here a second time.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.images.formats import DecodedImage, DecodeRecord
+from gelkit.images.instruments import is_1sc
 
 AGREE, UNREAD, _UNKNOWN = "agree", "cannot read it", "unknown cause:"
 
@@ -31,7 +33,8 @@ _WEIGHTS = (0.114, 0.587, 0.299)
 
 def opinion(data: bytes, decoded: DecodedImage) -> str:
     """Return ``agree``, ``cannot read it``, or the cause of the disagreement."""
-    stored = _stored(data, decoded.record.page - 1)
+    second = _stored_1sc if is_1sc(data) else _stored
+    stored = second(data, decoded.record.page - 1)
     if stored is None:
         return UNREAD
     own = decoded.pixels / (255 if decoded.pixels.dtype == np.uint8 else 1)
@@ -61,6 +64,17 @@ def _stored(data: bytes, page: int) -> npt.NDArray[Any] | None:
     return pages[page] if page < len(pages) else None
 
 
+def _stored_1sc(data: bytes, _: int) -> npt.NDArray[Any] | None:
+    """Return biorad1sc_reader's counts, or None if it cannot read them."""
+    from biorad1sc_reader import Reader
+
+    try:
+        width, height, counts = Reader(io.BytesIO(data)).get_img_data()
+        return np.asarray(counts).reshape(height, width)
+    except Exception:  # it is not made for damage
+        return None
+
+
 def _shown(stored: npt.NDArray[Any], record: DecodeRecord, premultiplied: bool) -> Fractions:
     """Return luminance in 0 to 1 by gelkit's documented formulas.
 
@@ -68,9 +82,12 @@ def _shown(stored: npt.NDArray[Any], record: DecodeRecord, premultiplied: bool) 
         say: it does so itself for some TIFFs.
     """
     fractions = _luminance(stored / _full(stored, record), record, premultiplied)
+    inverted = "inverted" in record.flags
+    if inverted and stored.dtype == np.uint8:
+        fractions = 1 - fractions  # OpenCV shows 8 bits as the file says, and others as stored
     if "square-root-undone" in record.flags:
         fractions = fractions**2
-    if "inverted" in record.flags and stored.dtype != np.uint8:
+    if inverted:
         fractions = 1 - fractions
     if record.format not in ("TIFF", "OME-TIFF", "Molecular Dynamics GEL"):
         fractions = _upright(fractions, record.orientation)
@@ -147,9 +164,9 @@ _CAUSES: dict[str, Callable[[DecodeRecord, npt.NDArray[Any]], bool]] = {
     "of several grey samples OpenCV returns the first, with 8 bits": lambda record, stored: (
         " x " in record.mode and stored.ndim == 2
     ),
-    "OpenCV ignores a transparent grey of a PNG, and a tRNS chunk out of place or too long": (
+    "OpenCV ignores the one grey that a PNG may call transparent": (
         lambda record, stored: (
-            record.format == "PNG" and "transparent" in record.flags and stored.shape[2:] != (4,)
+            record.format == "PNG" and "transparent" in record.flags and stored.ndim == 2
         )
     ),
 }

@@ -116,8 +116,8 @@ class _Run:
             try:
                 for message in messages:
                     stage = self._count(message)
-                    done = stage == "next" and self.tally.mutants >= self._bounds.count
-                    if done or time.monotonic() > deadline:
+                    done = self.tally.mutants >= self._bounds.count or time.monotonic() > deadline
+                    if stage == "next" and done:
                         return
             except TimeoutError:
                 process.send_signal(signal.SIGABRT)  # faulthandler then says where it was

@@ -22,7 +22,7 @@ def as_markdown(tallies: Mapping[str, Tally], excuses: Mapping[str, str], seed: 
         *(f"{name}: {excuse}." for name, excuse in excuses.items() if excuse),
         "## Refused, by what was expected",
         _refusals(tallies),
-        "## What was decoded, against OpenCV",
+        "## What was decoded, against a second decoder",
         _agreement(tallies),
         "## Disagreements",
         _disagreements(tallies),
@@ -69,7 +69,7 @@ def _agreement(tallies: Mapping[str, Tally]) -> str:
         if opinions:
             rest = opinions.total() - opinions[AGREE] - opinions[UNREAD] - opinions[OPINION_LOST]
             rows.append((name, opinions[AGREE], rest, opinions[UNREAD], opinions[OPINION_LOST]))
-    return _table(("target", AGREE, "disagree", f"OpenCV {UNREAD}", f"OpenCV {OPINION_LOST}"), rows)
+    return _table(("target", AGREE, "disagree", f"it {UNREAD}", f"it {OPINION_LOST}"), rows)
 
 
 def _disagreements(tallies: Mapping[str, Tally]) -> str:
