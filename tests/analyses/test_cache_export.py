@@ -99,7 +99,7 @@ def _read_parquet(path: Path) -> Export:
 
 
 def _read_h5ad(path: Path) -> Export:
-    import anndata
+    anndata = pytest.importorskip("anndata")
 
     table = anndata.read_h5ad(path)
 
