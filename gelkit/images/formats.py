@@ -46,7 +46,7 @@ __all__ = [
     "decode",
 ]
 
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """Part of every recipe; raised whenever the same bytes decode to other pixels."""
 
 FLAGS = {

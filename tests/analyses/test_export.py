@@ -335,7 +335,7 @@ def test_a_damaged_head_is_refused(tiny: tuple[Catalog, Path], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"decode_version": 1}, "Expected the recipe.*decode_version: 2 here, 1 there"),
+        ({"decode_version": 1}, "Expected the recipe.*decode_version: 3 here, 1 there"),
         ({"precision": "bfloat16"}, "Expected a head .* in float32"),
     ],
     ids=["other version", "bfloat16"],
