@@ -51,8 +51,8 @@ def test_emulation_is_a_recipe_of_its_own_and_concerns_the_tpu_alone() -> None:
 
 def test_this_versions_recipes_do_not_change() -> None:
     """Caches that took days would be computed again after an update."""
-    assert make_recipe("resnet18", "cpu").folder_name == "resnet18-imagenet1k_v1-cpu-73312a2d"
-    assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-f3e72159"
+    assert make_recipe("resnet18", "cpu").folder_name == "resnet18-imagenet1k_v1-cpu-0eec2802"
+    assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-4a02d2fd"
 
 
 def test_a_kernel_refuses_a_precision_that_it_has_not() -> None:
