@@ -3,6 +3,12 @@
 Perceptual hashes and embeddings propose pairs, and registering the two pictures confirms them.
 The pictures as wholes are compared: a lane that was used again in another gel, or a splice of two,
 is not seen; nor are two crops of one picture of which neither holds the other.
+
+By ``benchmarks/duplicates.py``, with ten neighbours each, 99 to 100% of copies are found that were
+saved anew, turned, mirrored, inverted, toned, or cropped by up to 20%; 95 and 90% at 30 and 40%;
+84% of annotated ones, and 25% of those inverted and cropped at once. None of 69,378 pairs of
+different images was reported (at most 53 per million, with 95% confidence); with every pair
+searched for crops, 1 of 44,850 drawn ones was.
 """
 
 from __future__ import annotations
