@@ -180,10 +180,11 @@ class Batch:
 class Clock:
     """Tells the engine, through shared memory, which image is being decoded, and since when.
 
-    That is the image's number, or -1, and the monotonic clock's time.
+    That is the image's number, or -1, between the monotonic clock's time and the same time again:
+    the engine may look while it is being written, and what does not agree tells nothing.
     """
 
-    _CONTENT = struct.Struct("=dq")  # the time first: no image meets the time of another
+    _CONTENT = struct.Struct("=dqd")
     SIZE = _CONTENT.size
 
     def __init__(self, memory: mmap) -> None:
@@ -204,11 +205,13 @@ class Clock:
 
     def read(self) -> tuple[int, float] | None:
         """Return the number of the image that is being decoded, and for how many seconds."""
-        since, number = self._CONTENT.unpack(self._memory[: self.SIZE])
-        return None if number < 0 else (number, time.monotonic() - since)
+        since, number, again = self._CONTENT.unpack(self._memory[: self.SIZE])
+        return None if number < 0 or since != again else (number, time.monotonic() - since)
 
     def _write(self, number: int) -> None:
-        self._CONTENT.pack_into(self._memory, 0, time.monotonic(), number)
+        now = time.monotonic()
+        # not pack_into, which first fills the place with zeros: image 0, since ever
+        self._memory[: self.SIZE] = self._CONTENT.pack(now, number, now)
 
 
 @dataclass(frozen=True)

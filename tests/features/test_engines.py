@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from gelkit.features.backbones import get_backbone
 from gelkit.features.devices import DeviceError
 from gelkit.features.engines import choose_workers, run_workers
 from gelkit.features.weights import WeightsError, load_weights
-from gelkit.features.workers import AHEAD, Batch, Rendering, Setup, Task
+from gelkit.features.workers import AHEAD, Batch, Clock, Rendering, Setup, Task
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits
 
@@ -283,3 +286,33 @@ def test_time_goes_on_while_nothing_is_wrong(tasks: list[Task]) -> None:
     time.sleep(2.5)
     done += batches
     assert [failure for batch in done for failure in batch.failures] == []
+
+
+_RUN_CLOCK = """
+import sys
+from mmap import mmap
+from gelkit.features.workers import Clock
+with open(sys.argv[1], "r+b") as file:
+    clock = Clock(mmap(file.fileno(), Clock.SIZE))
+print(flush=True)
+while True:
+    with clock.running(7):
+        pass
+"""
+
+
+def test_a_clock_that_is_being_set_blames_nobody() -> None:
+    """An image that nobody is decoding would be called too slow, and its worker be killed."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(Clock.SIZE)
+        clock = Clock(mmap(file.fileno(), Clock.SIZE))
+        clock.stop()
+        command = [sys.executable, "-c", _RUN_CLOCK, file.name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
+            seen = [clock.read() for _ in range(300_000)]
+            process.kill()
+    read = [its for its in seen if its is not None]
+    assert {number for number, _ in read} == {7}
+    assert max(secs for _, secs in read) < 60
