@@ -31,7 +31,7 @@ from gelkit.analyses.orientations import ORIENTATIONS, Orientation
 from gelkit.errors import GelkitError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.grouping import decode_again
-from gelkit.images.catalog import CatalogImage
+from gelkit.images.catalog import CatalogImage, page_name
 from gelkit.images.registration import Sketch, similarity, sketch
 from gelkit.images.similarity import MAX_DISTANCE, MIN_SIMILARITY
 from gelkit.images.views import View, render
@@ -189,8 +189,8 @@ def _row(pair: DuplicatePair) -> tuple[object, ...]:
         match.inverted,
         match.crop,
         f"{match.share:.2f}",
-        str(pair.first.path),
-        str(pair.second.path),
+        page_name(str(pair.first.path), pair.first.page),
+        page_name(str(pair.second.path), pair.second.page),
     )
 
 

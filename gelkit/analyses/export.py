@@ -23,13 +23,13 @@ from gelkit.analyses.preprocessing import INPUT, classifying_program, describe_p
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import freeze, get_backbone
 from gelkit.features.hardware import open_device
-from gelkit.features.recipe import Recipe, make_recipe
+from gelkit.features.recipe import Recipe
 from gelkit.features.weights import load_weights
 from gelkit.features.workers import Prepared, Rendering, Task, prepare
 from gelkit.files import make_folder, rename, write_atomically
 from gelkit.heads.comparison import TRAINING_MANIFEST
-from gelkit.heads.reuse import find_best, read_heads
-from gelkit.heads.saved import SavedHead, head_path, is_whole
+from gelkit.heads.reuse import find_model, read_heads
+from gelkit.heads.saved import SavedHead, head_path
 from gelkit.heads.training import load_head, predict
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.samples import draw_samples
@@ -157,38 +157,14 @@ def _require_new(destination: Path) -> None:
 
 
 def _find_head(out: Path, model: int | Literal["best"]) -> SavedHead:
-    heads = read_heads(out)
-    by_id = {head.configuration.model_id: head for head in heads}
-    head = heads[find_best(heads, out)] if model == "best" else by_id.get(model)
-    if head is None:
-        raise UsageError(
-            f"Expected a model_id of results.csv ({', '.join(map(str, by_id))}) or 'best'. "
-            f"Received: {model!r}. Train it first with: gelkit heads DATA"
-        )
-    if not is_whole(out, head):
-        raise GelkitError(
-            f"Expected {head_path(out, head.configuration)} as it was trained. Received: a file "
-            "that is lost or changed. Train it again with: gelkit heads DATA"
-        )
-    _require_recipe(head)
-    return head
-
-
-def _require_recipe(head: SavedHead) -> None:
-    which = head.configuration
-    recipe = make_recipe(which.backbone, which.hardware, head.options)
-    if recipe != head.recipe:
-        raise GelkitError(
-            f"Expected the recipe that {which.name} was trained on. Received another "
-            f"({recipe.differences(head.recipe)}). Train the heads again, or use the version of "
-            "gelkit that trained them."
-        )
-    if recipe.precision != "float32":
+    head = find_model(read_heads(out), model, out)
+    if head.recipe.precision != "float32":
         raise GelkitError(
             f"Expected a head that was trained on embeddings in float32, in which an exported "
-            f"model computes. Received: {which.name}, in {recipe.precision}. Train it again "
-            "without --precision."
+            f"model computes. Received: {head.configuration.name}, in {head.recipe.precision}. "
+            "Train it again without --precision."
         )
+    return head
 
 
 @contextmanager

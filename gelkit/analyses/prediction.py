@@ -13,20 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.analyses.abstention import MAX_ERROR, Abstention, choose_threshold
+from gelkit.analyses.neighbors import directions
 from gelkit.analyses.novelty import Novelty, assess_novelty
 from gelkit.analyses.temperature import Temperature, assess_temperature
-from gelkit.errors import GelkitError, UsageError
 from gelkit.features.cache import Failure
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import Workforce
 from gelkit.heads.reuse import (
     embed_for,
     find_best,
+    find_model,
     load_trained_on,
     read_heads,
-    require_recipe,
 )
-from gelkit.heads.saved import SavedHead, head_path, is_whole, read_probabilities
+from gelkit.heads.saved import SavedHead, head_path, read_probabilities
 from gelkit.heads.training import load_head
 from gelkit.heads.training import predict as probabilities_of
 from gelkit.images.catalog import Catalog
@@ -160,8 +160,7 @@ def predict(
     folder = Path(out)
     heads = read_heads(folder)
     best = heads[find_best(heads, folder)]
-    head = best if model == "best" else _find_model(heads, model)
-    _require_usable(folder, head)
+    head = find_model(heads, model, folder)
     known = _Known(load_trained_on(folder, head, cache))
     out_of_fold = read_probabilities(folder, head.configuration)[: head.settings.repeats]
     reliability = known.assess(out_of_fold, max_error, head.settings.seed)
@@ -179,29 +178,9 @@ def predict(
     )
 
 
-def _require_usable(out: Path, head: SavedHead) -> None:
-    require_recipe(head)
-    if not is_whole(out, head):
-        raise GelkitError(
-            f"Expected {head_path(out, head.configuration)} as it was trained. Received: a file "
-            "that is lost or changed. Train it again with: gelkit heads DATA"
-        )
-
-
 def _tied(heads: Sequence[SavedHead], best: SavedHead) -> tuple[int, ...]:
     tied = [its for its in heads if its.row["tied_with_best"] == "yes" and its is not best]
     return tuple(its.configuration.model_id for its in tied)
-
-
-def _find_model(heads: Sequence[SavedHead], model: int) -> SavedHead:
-    for head in heads:
-        if head.configuration.model_id == model:
-            return head
-    ids = ", ".join(str(head.configuration.model_id) for head in heads)
-    raise UsageError(
-        f"Expected a model_id of results.csv ({ids}) or 'best'. Received: {model!r}. Train it "
-        "first with: gelkit heads DATA"
-    )
 
 
 class _Known:
@@ -209,7 +188,7 @@ class _Known:
 
     def __init__(self, training: Embeddings) -> None:
         self._images = training
-        self._directions = _directions(training.values)
+        self._directions = directions(training.values)
         _, groups = np.unique([str(its.group) for its in training.images], return_inverse=True)
         self._judges = _sample(groups)
         self._groups = groups[self._judges]
@@ -235,7 +214,7 @@ class _Known:
 
     def neighbors(self, value: npt.NDArray[np.float32]) -> tuple[Neighbor, ...]:
         """Return the training images nearest to an embedding, (width,)."""
-        similarities = self._directions @ _directions(value[np.newaxis])[0]
+        similarities = self._directions @ directions(value[np.newaxis])[0]
         nearest = np.argsort(-similarities, kind="stable")[:SHOWN_NEIGHBORS]
         names, labels = self._images.names, self._images.labels
         return tuple(
@@ -250,12 +229,6 @@ class _Known:
     def _values(self) -> npt.NDArray[np.float32]:
         """The judges' embeddings."""
         return self._images.values[self._judges]
-
-
-def _directions(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return embeddings (images x width) of length 1; those of zeros stay so."""
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
 def _sample(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

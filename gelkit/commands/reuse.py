@@ -8,6 +8,8 @@ from typing import Any, Literal
 import click
 
 import gelkit
+from gelkit.analyses.abstention import MAX_ERROR
+from gelkit.analyses.duplicates import MAX_DISTANCE, SEARCHED_PAIRS
 from gelkit.commands.console import (
     IMAGES_FAILED,
     bars,
@@ -35,7 +37,7 @@ from gelkit.report.summary import failed, skipped
 @caches_option
 @click.option(
     "--max-error",
-    default=0.05,
+    default=MAX_ERROR,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="The error rate to be kept by the predictions that are not 'unsure'.",
@@ -170,6 +172,21 @@ def similar(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a table with a row for each pair.",
 )
+@click.option(
+    "--max-distance",
+    default=MAX_DISTANCE,
+    show_default=True,
+    type=click.IntRange(0, 63),
+    help="Bits of 63 in which the perceptual hashes of candidates may differ.",
+)
+@click.option(
+    "--search",
+    "searched_pairs",
+    default=SEARCHED_PAIRS,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Pairs of near embeddings to search for crops: more finds more, and takes longer.",
+)
 def duplicates(
     data: tuple[Path, ...],
     backbone: str,
@@ -177,6 +194,8 @@ def duplicates(
     cache: Path,
     allow_outside: bool,
     table: Path | None,
+    max_distance: int,
+    searched_pairs: int,
     **recipe: Any,
 ) -> None:
     """Find the images of DATA that show the same picture: saved anew, turned, inverted, cropped.
@@ -202,7 +221,12 @@ def duplicates(
             options=gelkit.RecipeOptions(**recipe),
             progress=progress,
         )
-        pairs = find_duplicates(embeddings, progress=progress)
+        pairs = find_duplicates(
+            embeddings,
+            max_distance=max_distance,
+            searched_pairs=searched_pairs,
+            progress=progress,
+        )
     echo(describe_duplicates(pairs, len(embeddings)))
     if table is not None:
         write_duplicates(pairs, table)

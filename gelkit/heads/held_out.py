@@ -57,6 +57,8 @@ def describe_held_out(
     """
     numbers = {name: number for number, name in enumerate(head.classes)}
     overlapping = np.isin(test.sha256s, head.sha256s)
+    if training is not None:  # other pages of a file that was trained on
+        overlapping |= np.isin(test.file_sha256s, training.file_sha256s)
     look_alike = head.settings.near_duplicates
     if look_alike and training is not None:
         others = np.flatnonzero(~overlapping)

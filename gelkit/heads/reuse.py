@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from gelkit.errors import GelkitError
+from gelkit.errors import GelkitError, UsageError
 from gelkit.features.cache import Cache
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import Workforce, extract
@@ -18,7 +19,7 @@ from gelkit.heads.comparison import RESULTS_FILE, TRAINING_MANIFEST
 from gelkit.heads.configurations import Configuration
 from gelkit.heads.datasets import dataset_fingerprint
 from gelkit.heads.results import read_results
-from gelkit.heads.saved import SavedHead, read_record
+from gelkit.heads.saved import SavedHead, head_path, is_whole, read_record
 from gelkit.images.catalog import MANIFEST_COLUMNS, Catalog, CatalogImage, page_name
 from gelkit.progress import Progress, silent
 from gelkit.tables import read_table
@@ -33,7 +34,7 @@ def read_heads(out: Path) -> list[SavedHead]:
     :raises UsageError: there are no results.
     :raises GelkitError: a head is lost.
     """
-    wanted = _configurations(read_results(out / RESULTS_FILE))
+    wanted = configurations_of(read_results(out / RESULTS_FILE))
     records = [(configuration, read_record(out, configuration)) for configuration in wanted]
     lost = [configuration.name for configuration, record in records if record is None]
     if lost:
@@ -57,6 +58,29 @@ def find_best(heads: Sequence[SavedHead], out: Path) -> int:
             "Received: none that fits the results. Make it again with: gelkit heads DATA"
         )
     return ids.index(assessment.answer.winner)
+
+
+def find_model(heads: Sequence[SavedHead], model: int | Literal["best"], out: Path) -> SavedHead:
+    """Return the head with an id of results.csv, or the one that cross-validation chose, to use it.
+
+    :raises UsageError: there is no such head.
+    :raises GelkitError: its files are lost or changed, or as of :func:`find_best` and
+        :func:`require_recipe`.
+    """
+    by_id = {head.configuration.model_id: head for head in heads}
+    head = heads[find_best(heads, out)] if model == "best" else by_id.get(model)
+    if head is None:
+        raise UsageError(
+            f"Expected a model_id of results.csv ({', '.join(map(str, by_id))}) or 'best'. "
+            f"Received: {model!r}. Train it first with: gelkit heads DATA"
+        )
+    require_recipe(head)
+    if not is_whole(out, head):
+        raise GelkitError(
+            f"Expected {head_path(out, head.configuration)} as it was trained. Received: a file "
+            "that is lost or changed. Train it again with: gelkit heads DATA"
+        )
+    return head
 
 
 def require_recipe(head: SavedHead) -> None:
@@ -126,7 +150,8 @@ def load_trained_on(out: Path, head: SavedHead, cache: str | Path) -> Embeddings
     return embeddings
 
 
-def _configurations(results: pd.DataFrame) -> list[Configuration]:
+def configurations_of(results: pd.DataFrame) -> list[Configuration]:
+    """Return the configurations of result rows, in their order."""
     names = ["hardware_type", "pretrained_model", "classifier_head", "opt_alg"]
     return [
         Configuration(int(model_id), *parts)

@@ -25,6 +25,7 @@ from gelkit.heads.metrics import Probabilities, Targets
 from gelkit.heads.probes import read_baselines
 from gelkit.heads.rechecks import Recheck, find_rechecks
 from gelkit.heads.results import read_results
+from gelkit.heads.reuse import configurations_of
 from gelkit.heads.saved import SavedHead, read_probabilities, read_record
 from gelkit.images.catalog import CatalogImage, page_name
 from gelkit.tables import read_table
@@ -131,7 +132,7 @@ def read_contents(out: Path, cache: Path) -> Contents:
     reader = _Reader()
     assessment = reader.read("The answer is", _assessment, out)
     baselines = reader.read("The baselines are", read_baselines, out / BASELINES_FILE)
-    heads = _configurations(results)
+    heads = {its.model_id: its for its in configurations_of(results)}
     best_id = _best_id(results, assessment)
     best = reader.read("The record of the best head is", _record, out, heads[best_id])
     images = reader.read("The images' names and labels are", _images, out, best)
@@ -152,15 +153,6 @@ def read_contents(out: Path, cache: Path) -> Contents:
         findings=tuple(read_findings(out)),
         gaps=tuple(reader.gaps),
     )
-
-
-def _configurations(results: pd.DataFrame) -> dict[int, Configuration]:
-    """Return the configurations of result rows, by id."""
-    names = ["hardware_type", "pretrained_model", "classifier_head", "opt_alg"]
-    return {
-        int(model_id): Configuration(int(model_id), *parts)
-        for model_id, parts in zip(results["model_id"], results[names].to_numpy(), strict=True)
-    }
 
 
 def _assessment(out: Path) -> Assessment:

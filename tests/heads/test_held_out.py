@@ -169,3 +169,19 @@ def test_groups_of_the_test_set_are_its_own(make_embeddings: MakeEmbeddings) -> 
     held_out: HeldOut = describe_held_out(doubled, None, _head(_made(make_embeddings, 5)))
     assert len(np.unique(held_out.groups)) == 10
     assert not held_out.overlapping.any()
+
+
+def test_another_page_of_a_training_file_overlaps(
+    drawn: tuple[Path, Path], make_embeddings: MakeEmbeddings
+) -> None:
+    """A second exposure of a gel that was trained on would count as a new one."""
+    training, test = (_embeddings(folder, make_embeddings) for folder in drawn)
+    files = {test.sha256s[0]: "of one file", training.sha256s[0]: "of one file"}
+    head = _head(training, Settings(near_duplicates=False))
+    apart = describe_held_out(test, training, head).overlapping
+    together = describe_held_out(
+        replace(test, files=files), replace(training, files=files), head
+    ).overlapping
+    assert not apart[0]
+    assert together[0]
+    assert (together[1:] == apart[1:]).all()
