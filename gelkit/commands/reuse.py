@@ -9,7 +9,7 @@ import click
 
 import gelkit
 from gelkit.analyses.abstention import MAX_ERROR
-from gelkit.analyses.duplicates import MAX_DISTANCE, SEARCHED_PAIRS
+from gelkit.analyses.duplicates import SEARCHED_PAIRS
 from gelkit.commands.console import (
     IMAGES_FAILED,
     bars,
@@ -27,6 +27,7 @@ from gelkit.commands.options import (
     results_option,
 )
 from gelkit.features.extraction import Workforce
+from gelkit.images.similarity import MAX_DISTANCE
 from gelkit.report.summary import failed, skipped
 
 
