@@ -128,7 +128,8 @@ class Predicted:
         columns = _column_names(self.head.classes)
         rows = [_cells(prediction) for prediction in self.predictions]
         rows += [_failed_cells(failure, len(columns)) for failure in self.failures]
-        text = pd.DataFrame(rows, columns=columns, dtype=object)  # names need not be UTF-8
+        names = pd.Index(columns, dtype=object)  # neither classes nor images need be UTF-8
+        text = pd.DataFrame(rows, columns=names, dtype=object)
         return text.astype({name: float for name in columns if _NUMERIC.match(name)})
 
 

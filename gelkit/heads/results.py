@@ -25,9 +25,10 @@ _KINDS = {
     "int": _Kind("int64", 0, int),
     "count": _Kind("Int64", pd.NA, int),
     "float": _Kind("float64", float("nan"), float),
-    "str": _Kind("str", "", str),
+    "str": _Kind("object", "", str),
     "json": _Kind("object", None, json.loads),
 }
+"""Text is objects: pandas' own type refuses names that are no UTF-8 where pyarrow is installed."""
 
 _BOUNDED = ("accuracy", "precision", "recall", "roc_auc", "f1", "balanced_accuracy", "brier")
 """Metrics that have an interval: ``<metric>_low`` and ``<metric>_high``."""

@@ -30,6 +30,7 @@ from gelkit.heads.metrics import score
 from gelkit.heads.results import read_results
 from gelkit.heads.training import Settings, load_head
 from gelkit.images.catalog import Catalog, read_catalog, write_manifest
+from gelkit.tables import read_table
 
 DrawImages = Callable[..., Catalog]
 MakeEmbeddings = Callable[..., Embeddings]
@@ -397,12 +398,8 @@ def test_without_a_folder_the_results_are_the_same(compared: Compared) -> None:
 
 
 def _predictions(out: Path) -> pd.DataFrame:
-    text = pd.read_csv(
-        out / "predictions.csv",
-        dtype=str,
-        keep_default_na=False,
-        encoding_errors="surrogateescape",
-    )
+    columns, rows = read_table(out / "predictions.csv")
+    text = pd.DataFrame(rows, columns=pd.Index(columns, dtype=object), dtype=object)
     numbers = {name: float for name in text.columns if name.startswith("probability_")}
     return text.astype(numbers | dict.fromkeys(("model_id", "repeat", "fold", "group"), int))
 

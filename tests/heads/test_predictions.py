@@ -32,7 +32,7 @@ NAMES = (
 
 def _read(path: Path) -> pd.DataFrame:
     columns, rows = read_table(path)
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=pd.Index(columns, dtype=object), dtype=object)
 
 
 def test_names_are_read_back_as_they_were(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from gelkit.heads.configurations import Configuration
 from gelkit.heads.metrics import Probabilities, Targets
 from gelkit.heads.probes import read_baselines
 from gelkit.heads.results import read_results
+from gelkit.heads.reuse import configurations_of
 from gelkit.heads.saved import SavedHead, is_whole, read_probabilities, read_record
 from gelkit.heads.splits import Folds
 from gelkit.tables import unguarded
 
 Groups = npt.NDArray[np.int64]
 
-_AXES = ("model_id", "hardware_type", "pretrained_model", "classifier_head", "opt_alg")
+_AXES = ("hardware_type", "pretrained_model", "classifier_head", "opt_alg")
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,7 @@ class Figures:
     @property
     def configurations(self) -> tuple[Configuration, ...]:
         """The configurations that were compared, in the order of the results."""
-        return tuple(
-            Configuration(int(model_id), *parts)
-            for model_id, *parts in self.results[list(_AXES)].itertuples(index=False, name=None)
-        )
+        return tuple(configurations_of(self.results))
 
     def row(self, model_id: int) -> pd.Series[Any]:
         """Return a configuration's row of the results."""
@@ -95,8 +93,7 @@ class Figures:
 
     def label(self, model_id: int) -> str:
         """Name a configuration by its id and what sets it apart from some other."""
-        columns = _AXES[1:]
-        differing = [name for name in columns if self.results[name].nunique() > 1] or columns
+        differing = [name for name in _AXES if self.results[name].nunique() > 1] or _AXES
         return " ".join([str(model_id), *(self.row(model_id)[name] for name in differing)])
 
 
