@@ -129,8 +129,10 @@ class Predicted:
         rows = [_cells(prediction) for prediction in self.predictions]
         rows += [_failed_cells(failure, len(columns)) for failure in self.failures]
         names = pd.Index(columns, dtype=object)  # neither classes nor images need be UTF-8
-        text = pd.DataFrame(rows, columns=names, dtype=object)
-        return text.astype({name: float for name in columns if _NUMERIC.match(name)})
+        table = pd.DataFrame(rows, columns=names, dtype=object)
+        for name in filter(_NUMERIC.match, columns):
+            table[name] = table[name].astype(float)
+        return table
 
 
 def predict(

@@ -271,6 +271,17 @@ def test_a_table_reads_back_as_it_was(made: Project, tmp_path: Path) -> None:
     assert r'a "b",\n.png' in text
 
 
+def test_classes_need_not_be_utf8(made: Project, tmp_path: Path) -> None:
+    """After all work, a folder with an old name would end the run where pyarrow is installed."""
+    result = made.predict(made.new)
+    named = tuple(f"{name}\udce9" for name in result.head.classes)
+    frame = replace(result, head=replace(result.head, classes=named)).table()
+    write_frame(frame, tmp_path / "predicted.csv")
+    columns, rows = read_table(tmp_path / "predicted.csv")
+    assert {f"probability_{name}" for name in named} < set(columns)
+    assert len(rows) == len(result.predictions)
+
+
 def test_images_that_cannot_be_read_are_listed(made: Project, tmp_path: Path) -> None:
     """An image would be missing from the table, and nobody notice."""
     (tmp_path / "new" / "gels.png").mkdir(parents=True)

@@ -397,11 +397,16 @@ def test_without_a_folder_the_results_are_the_same(compared: Compared) -> None:
     pd.testing.assert_frame_equal(results.drop(columns=TIMES), expected)
 
 
+_KINDS = dict.fromkeys(("model_id", "repeat", "fold", "group"), int)
+
+
 def _predictions(out: Path) -> pd.DataFrame:
     columns, rows = read_table(out / "predictions.csv")
     text = pd.DataFrame(rows, columns=pd.Index(columns, dtype=object), dtype=object)
-    numbers = {name: float for name in text.columns if name.startswith("probability_")}
-    return text.astype(numbers | dict.fromkeys(("model_id", "repeat", "fold", "group"), int))
+    for name in columns:
+        kind = float if name.startswith("probability_") else _KINDS.get(name, object)
+        text[name] = text[name].astype(kind)
+    return text
 
 
 def test_predictions_agree_with_the_results(compared: Compared) -> None:
