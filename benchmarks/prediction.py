@@ -65,8 +65,7 @@ from pathlib import Path
 mark("import gelkit")
 out = Path(OUT)
 heads = p.read_heads(out)
-head = heads[p.find_best(heads, out)]
-p._require_usable(out, head)
+head = p.find_model(heads, 'best', out)
 mark("read the heads' records")
 known = p._Known(p.load_trained_on(out, head, CACHE))
 mark("load the training embeddings")

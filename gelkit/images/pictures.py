@@ -70,7 +70,7 @@ class Limits:
     bytes: int = 2**30
     """Of the file, and of the samples that it declares."""
     pages: int = 1000
-    seconds: float = 15.0
+    seconds: float = 14.0
     """To read and decode an image, and to render its views: with the program's own start, and the
     second between two looks at the clock, a file that would take for ever ends within 25 s."""
     memory: int = 2**30
