@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gelkit.features.embeddings import Embeddings
     from gelkit.features.extraction import Workforce, extract, load
     from gelkit.features.recipe import RecipeOptions
+    from gelkit.features.streaming import CacheReader, open_cache
     from gelkit.heads.architectures import HEADS, OPTIMIZERS, build_head
     from gelkit.heads.comparison import compare
     from gelkit.heads.configurations import choose_configurations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BACKBONES": "gelkit.features.backbones",
+    "CacheReader": "gelkit.features.streaming",
     "Catalog": "gelkit.images.catalog",
     "EmbeddingTransformer": "gelkit.analyses.estimator",
     "Embeddings": "gelkit.features.embeddings",
@@ -56,6 +58,7 @@ _HOMES = {
     "find_similar": "gelkit.analyses.similar",
     "load": "gelkit.features.extraction",
     "load_head": "gelkit.heads.training",
+    "open_cache": "gelkit.features.streaming",
     "predict": "gelkit.analyses.prediction",
     "read_catalog": "gelkit.images.catalog",
     "read_results": "gelkit.heads.results",
@@ -67,6 +70,7 @@ __all__ = [
     "BACKBONES",
     "HEADS",
     "OPTIMIZERS",
+    "CacheReader",
     "Catalog",
     "EmbeddingTransformer",
     "Embeddings",
@@ -89,6 +93,7 @@ __all__ = [
     "find_similar",
     "load",
     "load_head",
+    "open_cache",
     "predict",
     "read_catalog",
     "read_results",

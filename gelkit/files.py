@@ -1,7 +1,8 @@
 """Changing files such that a reader, and a disk after a crash, has the old or the new, never half.
 
 Whatever caches and results write goes through here, and through :mod:`os` alone: the tests watch
-each operation, and build what a crash after it leaves.
+each operation, and build what a crash after it leaves. Caches may also lie in an object store,
+where an object is put whole or not at all, and there are no folders and no renaming.
 """
 
 from __future__ import annotations
@@ -12,12 +13,20 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from gelkit import stores
+from gelkit.paths import RemotePath, require_local
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``: temporary name, fsync, rename, fsync of the folder.
 
     :raises OSError: the disk refused; ``path`` is what it was before, or whole.
+    :raises StoreError: the store of a remote path cannot be reached, or lets nobody in.
     """
+    if isinstance(path, RemotePath):
+        stores.write(str(path), data)
+        return
+    path = require_local(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         _write(temporary, data)
@@ -37,6 +46,9 @@ def make_folder(folder: Path) -> None:
 
     :raises OSError: the disk refused.
     """
+    if isinstance(folder, RemotePath):
+        return
+    folder = require_local(folder, "folder")
     if not folder.is_dir():
         make_folder(folder.parent)
         try:
@@ -48,11 +60,20 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def may_change(folder: Path) -> bool:
+    """Tell whether files may be made in a folder. A store tells only when it is tried."""
+    return isinstance(folder, RemotePath) or os.access(folder, os.W_OK)
+
+
 def rename(old: Path, new: Path) -> None:
-    """Rename a file within its folder, for good.
+    """Rename a file within its folder, for good; an object is put anew, then deleted.
 
     :raises OSError: the disk refused.
     """
+    if isinstance(old, RemotePath):
+        stores.write(str(new), old.read_bytes())
+        stores.delete(str(old))
+        return
     os.replace(old, new)
     sync_folder(new.parent)
 
@@ -64,6 +85,9 @@ def remove(files: Iterable[Path]) -> None:
     """
     folders = set()
     for file in files:
+        if isinstance(file, RemotePath):
+            stores.delete(str(file))
+            continue
         with suppress(FileNotFoundError):
             os.unlink(file)
         folders.add(file.parent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def shown(name: str) -> str:
     """Return a name in which all that does not print (escapes, line ends, bytes) is spelled out."""
@@ -13,6 +15,17 @@ def shown(name: str) -> str:
 def printable(text: str) -> str:
     """Return a text of several lines, each of them as :func:`shown`."""
     return "\n".join(map(shown, text.split("\n")))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts, such as ``1 image`` or ``1,200 images``."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
+def listed(lines: Sequence[str], most: int = 10) -> str:
+    """Return a list with a line for each, indented, the rest of a long one counted."""
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return "\n".join(f"  {line}" for line in [*lines[:most], *more])
 
 
 def _spelled(character: str) -> str:

@@ -122,7 +122,7 @@ def test_an_unreadable_image_is_named_and_the_rest_goes_on(inside: Path) -> None
     assert "gel/notes.txt" in output
     assert _gelkit("features", "damaged", *SMALL, *RANDOM, "--strict").exit_code == 1
     output = _done("heads", "damaged", *QUICK, "--workers", "1")
-    assert "could not be read and take no part: gel/broken.png" in output
+    assert "left out: 1 image that could not be read:\n  gel/broken.png: expected" in output
     assert "20 images" in output
 
 
@@ -220,6 +220,13 @@ def _cache_is_a_file() -> tuple[str, ...]:
     return ("features", "data", *SMALL, *RANDOM, "--cache", "cache")
 
 
+def _several_results() -> tuple[str, ...]:
+    for name in ("a", "b"):
+        Path("results", name).mkdir(parents=True)
+        Path("results", name, "results.csv").touch()
+    return ("evaluate",)
+
+
 def _results_are_a_file() -> tuple[str, ...]:
     for number in range(8):
         _image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
@@ -236,13 +243,15 @@ MISTAKES = {
     "no TPU": (_without_tpu, 1, "add --emulate-tpu"),
     "no weights": (_without_weights, 1, "Download https://download.pytorch.org"),
     "other recipe": (_another_recipe, 1, "weights_seed: 1 here, 0 there"),
-    "no features": (_heads_before_features, 1, "gelkit features DATA --backbone mobilenet-v3"),
+    "no features": (_heads_before_features, 1, "gelkit features data --backbone mobilenet-v3"),
+    "several results": (_several_results, 2, "results/a, results/b. Name it with --out\n"),
     "unknown backbone": (
         lambda: ("heads", ROOT / "docs", "--backbone", "resnet19"),
         2,
-        "resnet18, vgg16, mobilenet-v3. Received: 'resnet19'",
+        "resnet18, vgg16, mobilenet-v3. Received: 'resnet19'. Did you mean resnet18?",
     ),
-    "no results": (lambda: ("evaluate",), 2, "gelkit heads DATA"),
+    "no results": (lambda: ("evaluate",), 2, "or make one with: gelkit heads DATA"),
+    "no folds": (lambda: ("heads", "data", "--folds", "0"), 2, "x>=2"),
     "long path": (lambda: ("features", "x" * 300), 2, "File name too long"),
     "cache is a file": (_cache_is_a_file, 1, "Not a directory. Check"),
     "results are a file": (_results_are_a_file, 1, "Not a directory: 'results/data'"),
@@ -261,6 +270,42 @@ def test_mistakes_get_a_message_and_an_exit_code(
     assert message in result.output
     assert result.exit_code == exit_code
     assert isinstance(result.exception, SystemExit)
+
+
+def test_a_command_in_another_folder_says_where_it_looked(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and caches that are there would seem lost, and a new folder hint at the contrary."""
+    monkeypatch.chdir(tmp_path)
+    looked = _gelkit("heads", inside / "my_gels", *QUICK).output
+    assert f"Received: none in '{tmp_path / 'features'}'" in looked
+    assert f"in '{tmp_path / 'results'}'. Received: none" in _gelkit("report").output
+    heads = _gelkit("predict", inside / "my_gels", "--out", inside / "results/my_gels").output
+    assert f"'{tmp_path / 'features'}/" in heads
+    assert "no cache there. Name with --cache" in heads
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_heads_says_what_comes_next_and_what_was_left_out(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user would be warned of a TPU that nobody asked for, and not know how to go on."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("features", "results/my_gels"):
+        shutil.copytree(project / name, name)
+    words = (project / "my_gels", *SMALL, *RANDOM, *QUICK[6:], "--workers", "1")
+    shown = _done("heads", *words)
+    assert "Warning: left out" not in shown
+    assert "4 of the 8 configurations: those on cpu." in shown
+    assert shown.splitlines()[-1] == (
+        "Next:    gelkit evaluate (the report; --test DIR scores held-out images), gelkit predict "
+        "IMAGE"
+    )
+    shutil.move("results/my_gels", "my out")
+    shown = _done("heads", *words, "--out", "my out")
+    assert "gelkit predict IMAGE --out 'my out'" in shown
+    shown = _done("heads", *words, "--hardware", "cpu", "--hardware", "tpu")
+    assert "Warning: left out, since their embeddings are not cached: mobilenet-v3 on tpu" in shown
 
 
 def test_ctrl_c_keeps_what_was_finished(project: Path, tmp_path: Path) -> None:

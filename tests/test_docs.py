@@ -38,6 +38,8 @@ NOT_RUN = {
     "pip install": "installs packages",
     "OMP_NUM_THREADS=1 python benchmarks/": "takes half an hour",
     "unzip": "what Colab sends is not here",
+    "sbatch": "needs SLURM",
+    "gelkit cache merge features_1": "needs what three machines have made",
     "gelkit features my_gels ": "vgg16's weights alone are half a gigabyte",
     "gelkit heads my_gels": "trains for the three backbones",
     "gelkit evaluate ": "reports on these",
@@ -45,7 +47,12 @@ NOT_RUN = {
 }
 """How commands may begin that are shown in blocks marked ``not-run``, and why they cannot run."""
 
-NEEDED = {"predict.md": "onnxscript", "cache.md": "pyarrow"}
+NEEDED = {
+    "predict.md": "onnxscript",
+    "cache.md": "pyarrow",
+    "cluster.md": "ray",
+    "remote.md": "moto",
+}
 """Packages of extras that pages cannot run without."""
 
 FENCE = re.compile(

@@ -33,11 +33,13 @@ DOORS = {
         "analyses/export",
     ),
     "torchvision": ("features/backbones", "features/weights"),
+    "torch_tpu": ("features/devices", "features/hardware"),
     "torch_xla": ("features/xla",),
     "h5py": ("features/shards", "features/salvage"),
     "openvino": ("features/devices",),
-    "ray": ("features/engines",),
+    "ray": ("features/clusters",),
     "keras": ("heads/architectures", "heads/training", "analyses/export"),
+    "fsspec": ("stores",),
     "click": (
         "cli",
         "commands/console",
@@ -98,6 +100,7 @@ def test_importing_is_light() -> None:
     program = (
         "import sys, os, gelkit, gelkit.cli\n"
         "heavy = {'torch', 'torchvision', 'torch_xla', 'keras', 'sklearn', 'pandas', 'scipy'}\n"
+        "heavy |= {'fsspec', 's3fs', 'gcsfs'}\n"
         "print(sorted(heavy & set(sys.modules)), 'KERAS_BACKEND' in os.environ)"
     )
     environment = {"PATH": "/usr/bin:/bin"}

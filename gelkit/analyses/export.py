@@ -396,12 +396,13 @@ unlike all that the head has seen.
 _RUN = """\
 ## Classify an image
 
-`classify.py` shows opaque 8-bit images to the model as gelkit does, to the last grey:
+`classify.py` shows 8-bit images to the model as gelkit does, to the last grey:
 
     pip install onnxruntime numpy pillow
-    python classify.py IMAGE
+    python classify.py IMAGE...
 
-It reads:
+It prints image, class and probability, a line for each class. Images that it cannot classify are \
+named at the end, and the exit status is then 1. It reads:
 
 ```python
 {program}```

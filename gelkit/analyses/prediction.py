@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from gelkit.analyses.abstention import MAX_ERROR, Abstention, choose_threshold
+from gelkit.analyses.copies import find_near_known
 from gelkit.analyses.neighbors import directions
 from gelkit.analyses.novelty import Novelty, assess_novelty
 from gelkit.analyses.temperature import Temperature, assess_temperature
-from gelkit.features.cache import Failure
+from gelkit.features.cache import Cache, Failure
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import Workforce
 from gelkit.heads.reuse import (
@@ -29,7 +31,7 @@ from gelkit.heads.reuse import (
 from gelkit.heads.saved import SavedHead, head_path, read_probabilities
 from gelkit.heads.training import load_head
 from gelkit.heads.training import predict as probabilities_of
-from gelkit.images.catalog import Catalog
+from gelkit.images.catalog import Catalog, page_name
 from gelkit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -40,13 +42,17 @@ UNSURE = "unsure"
 
 SHOWN_NEIGHBORS = 5
 
-_NEIGHBOR_COLUMNS = ("", "_label", "_similarity")
+_Copy: TypeAlias = tuple[str | None, str | None]
+"""The names of training images: of one with the same bytes, and of one nearly so."""
+
+_NEIGHBOR_COLUMNS = ("", "_path", "_label", "_cosine")
 
 MOST_GROUPS = 2000
 """Of more, so many drawn at random show how far predictions can be trusted: enough for that."""
 
 FAR_WARNING = "far from everything the head was trained on"
 COPY_WARNING = "the head was trained on this very image"
+NEAR_COPY_WARNING = "nearly a copy of a training image: the head has seen it"
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,12 @@ class Neighbor:
     """A training image that is near."""
 
     image: str
-    """The path that it had when the head was trained."""
+    """Its name: the path below the folder that all training images are in."""
+    path: str
+    """What it had when the head was trained."""
     label: str
-    similarity: float
-    """The cosine of the embeddings, -1 to 1."""
+    cosine: float
+    """Of the two embeddings, -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class Prediction:
     """What a head says of one image."""
 
     image: str
+    """Its name, as the catalog has it."""
+    path: str
     sha256: str
     predicted: str
     """The class with the highest probability."""
@@ -79,7 +89,9 @@ class Prediction:
     neighbors: tuple[Neighbor, ...]
     """The nearest training images, the nearest first."""
     copy_of: str | None
-    """The training image that has the same bytes."""
+    """The name of the training image that has the same bytes."""
+    near_copy_of: str | None = None
+    """Otherwise that of one that shows the same picture, saved anew or changed a little."""
 
     @property
     def outcome(self) -> str:
@@ -91,6 +103,8 @@ class Prediction:
         """What makes the answer doubtful; empty if nothing is known of."""
         if self.copy_of is not None:
             return COPY_WARNING
+        if self.near_copy_of is not None:
+            return NEAR_COPY_WARNING
         return FAR_WARNING if self.far else ""
 
 
@@ -164,7 +178,7 @@ def predict(
     heads = read_heads(folder)
     best = heads[find_best(heads, folder)]
     head = find_model(heads, model, folder)
-    known = _Known(load_trained_on(folder, head, cache))
+    known = _Known(_with_hashes(load_trained_on(folder, head, cache), Path(cache)))
     out_of_fold = read_probabilities(folder, head.configuration)[: head.settings.repeats]
     reliability = known.assess(out_of_fold, max_error, head.settings.seed)
     with ThreadPoolExecutor(1) as loader:  # Keras takes seconds to import, and so do the workers
@@ -176,7 +190,14 @@ def predict(
         is_best=head is best,
         tied=_tied(heads, best),
         reliability=reliability,
-        predictions=_describe(head.classes, embeddings, raw, known, reliability),
+        predictions=_describe(
+            head.classes,
+            embeddings,
+            raw,
+            known,
+            reliability,
+            known.copies(embeddings, head.settings.near_duplicates, progress),
+        ),
         failures=embeddings.failures,
     )
 
@@ -184,6 +205,21 @@ def predict(
 def _tied(heads: Sequence[SavedHead], best: SavedHead) -> tuple[int, ...]:
     tied = [its for its in heads if its.row["tied_with_best"] == "yes" and its is not best]
     return tuple(its.configuration.model_id for its in tied)
+
+
+def _with_hashes(training: Embeddings, cache: Path) -> Embeddings:
+    """Return training images with their perceptual hashes, to find their near-copies by."""
+    columns = Cache(cache, training.recipe).read(training.sha256s).columns
+    return replace(training, records={"perceptual_hash": columns["perceptual_hash"]})
+
+
+def _names_below(paths: Sequence[str]) -> tuple[str, ...]:
+    """Return paths below the folder that all are in; as they are if there is no such."""
+    try:
+        above = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # some are in a store
+        return tuple(paths)
+    return tuple(os.path.relpath(path, above) for path in paths)
 
 
 class _Known:
@@ -195,7 +231,8 @@ class _Known:
         _, groups = np.unique([str(its.group) for its in training.images], return_inverse=True)
         self._judges = _sample(groups)
         self._groups = groups[self._judges]
-        self._paths = dict(zip(training.sha256s, training.names, strict=True))
+        self._names = _names_below(training.names)
+        self._numbers = {digest: number for number, digest in enumerate(training.sha256s)}
 
     def assess(
         self, out_of_fold: npt.NDArray[np.float32], max_error: float, seed: int
@@ -217,16 +254,29 @@ class _Known:
 
     def neighbors(self, value: npt.NDArray[np.float32]) -> tuple[Neighbor, ...]:
         """Return the training images nearest to an embedding, (width,)."""
-        similarities = self._directions @ directions(value[np.newaxis])[0]
-        nearest = np.argsort(-similarities, kind="stable")[:SHOWN_NEIGHBORS]
-        names, labels = self._images.names, self._images.labels
+        cosines = self._directions @ directions(value[np.newaxis])[0]
+        nearest = np.argsort(-cosines, kind="stable")[:SHOWN_NEIGHBORS]
+        paths, labels = self._images.names, self._images.labels
         return tuple(
-            Neighbor(names[i], str(labels[i]), float(similarities[i])) for i in nearest.tolist()
+            Neighbor(self._names[i], paths[i], str(labels[i]), float(cosines[i]))
+            for i in nearest.tolist()
         )
 
-    def copy(self, sha256: str) -> str | None:
-        """Return the training image with these bytes, if there is one."""
-        return self._paths.get(sha256)
+    def copies(self, new: Embeddings, nearly: bool, progress: Progress) -> list[_Copy]:
+        """Return the names of what images are copies of: the same bytes, otherwise nearly so.
+
+        :param nearly: look for those, too.
+        """
+        same = [self._numbers.get(digest) for digest in new.sha256s]
+        others = [i for i, number in enumerate(same) if number is None]
+        near: dict[int, int | None] = {}
+        if nearly and others:
+            found = find_near_known(new.take(np.array(others)), self._images, progress)
+            near = dict(zip(others, found, strict=True))
+        return [(self._name(its), self._name(near.get(i))) for i, its in enumerate(same)]
+
+    def _name(self, number: int | None) -> str | None:
+        return None if number is None else self._names[number]
 
     @property
     def _values(self) -> npt.NDArray[np.float32]:
@@ -246,6 +296,7 @@ def _describe(
     raw: npt.NDArray[np.float32],
     known: _Known,
     reliability: Reliability,
+    copies: Sequence[_Copy],
 ) -> tuple[Prediction, ...]:
     values = embeddings.values
     distances = known.distances(values, reliability.novelty)
@@ -255,6 +306,7 @@ def _describe(
     return tuple(
         Prediction(
             image=embeddings.names[i],
+            path=page_name(str(embeddings.images[i].path), embeddings.images[i].page),
             sha256=embeddings.sha256s[i],
             predicted=classes[int(raw[i].argmax())],
             sure=bool(sure[i]),
@@ -263,22 +315,23 @@ def _describe(
             distance=float(distances[i]),
             far=bool(far[i]),
             neighbors=known.neighbors(values[i]),
-            copy_of=known.copy(embeddings.sha256s[i]),
+            copy_of=copies[i][0],
+            near_copy_of=copies[i][1],
         )
         for i in range(len(embeddings))
     )
 
 
-_NUMERIC = re.compile(r"(raw_)?probability_|distance$|neighbor_\d+_similarity$")
+_NUMERIC = re.compile(r"(raw_)?probability_|distance$|neighbor_\d+_cosine$")
 
 
 def _column_names(classes: Sequence[str]) -> list[str]:
     nearest = range(1, SHOWN_NEIGHBORS + 1)
     return [
-        *("image", "sha256", "outcome", "predicted", "sure"),
+        *("image", "path", "sha256", "outcome", "predicted", "sure"),
         *(f"probability_{name}" for name in classes),
         *(f"raw_probability_{name}" for name in classes),
-        *("distance", "far", "copy_of"),
+        *("distance", "far", "copy_of", "near_copy_of"),
         *(f"neighbor_{place}{what}" for place in nearest for what in _NEIGHBOR_COLUMNS),
         *("warning", "error"),
     ]
@@ -287,15 +340,19 @@ def _column_names(classes: Sequence[str]) -> list[str]:
 def _cells(prediction: Prediction) -> list[object]:
     """Return a prediction's cells, in the order of :func:`_column_names`."""
     neighbors = [
-        cell for its in prediction.neighbors for cell in (its.image, its.label, its.similarity)
+        cell
+        for its in prediction.neighbors
+        for cell in (its.image, its.path, its.label, its.cosine)
     ]
     missing = len(_NEIGHBOR_COLUMNS) * SHOWN_NEIGHBORS - len(neighbors)
     return [
-        *(prediction.image, prediction.sha256, prediction.outcome, prediction.predicted),
+        *(prediction.image, prediction.path, prediction.sha256),
+        *(prediction.outcome, prediction.predicted),
         "yes" if prediction.sure else "no",
         *prediction.probabilities,
         *prediction.raw_probabilities,
-        *(prediction.distance, "yes" if prediction.far else "no", prediction.copy_of),
+        *(prediction.distance, "yes" if prediction.far else "no"),
+        *(prediction.copy_of, prediction.near_copy_of),
         *neighbors,
         *[None] * missing,
         *(prediction.warning, None),
@@ -303,4 +360,4 @@ def _cells(prediction: Prediction) -> list[object]:
 
 
 def _failed_cells(failure: Failure, width: int) -> list[object]:
-    return [failure.name, failure.sha256, *[None] * (width - 3), failure.error]
+    return [failure.name, None, failure.sha256, *[None] * (width - 4), failure.error]

@@ -17,7 +17,11 @@ INPUT = "greys"
 _PERCENTILES = {"percentile": [0.1, 99.9], "full": None}
 
 _PROGRAM = '''\
-"""Classify 8-bit images (PNG, JPEG, TIFF, ...): python classify.py IMAGE..."""
+"""Classify 8-bit images (PNG, JPEG, TIFF, ...): python classify.py IMAGE...
+
+Prints a line for each image and class: image, class, probability. Images that cannot be classified
+are named at the end; the exit status is then 1.
+"""
 
 import json
 import sys
@@ -33,13 +37,17 @@ FOLDER = Path(__file__).parent
 def read_grey(path):
     with Image.open(path) as file:
         if getattr(file, "n_frames", 1) > 1:
-            sys.exit(f"{path}: expected one picture, received {file.n_frames}")
+            raise ValueError(f"expected one picture, received {file.n_frames}")
         image = ImageOps.exif_transpose(file)
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        sys.exit(f"{path}: expected 8 bits of grey or colour, received the mode {image.mode}")
-    if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-        sys.exit(f"{path}: expected an opaque image, received one that is transparent in parts")
-    return image.convert("RGB").convert("L")
+        raise ValueError(f"expected 8 bits of grey or colour, received the mode {image.mode}")
+    return lay_on_white(image.convert("RGB").convert("L"), image.convert("RGBA").getchannel("A"))
+
+
+def lay_on_white(grey, alpha):
+    opacity = np.asarray(alpha, np.float32) / np.float32(255)
+    laid = np.asarray(grey, np.float32) / np.float32(255) * opacity + (1 - opacity)
+    return Image.fromarray(np.rint(np.clip(laid, 0, 1) * 255).astype(np.uint8))
 
 
 def resize(grey, width, height):
@@ -49,13 +57,31 @@ def resize(grey, width, height):
 def render(grey):
 %s
 
-session = onnxruntime.InferenceSession(FOLDER / "model.onnx", providers=["CPUExecutionProvider"])
-classes = json.loads((FOLDER / "model.json").read_text())["classes"]
-for path in sys.argv[1:]:
-    greys = render(read_grey(path))[np.newaxis, np.newaxis]
-    (probabilities,) = session.run(["probabilities"], {"greys": greys})
-    for name, probability in zip(classes, probabilities[0]):
-        print(f"{path}\\t{ascii(name)}\\t{probability:.6f}")
+def main(paths):
+    if not paths:
+        print("usage: python classify.py IMAGE...", file=sys.stderr)
+        return 2
+    model, providers = FOLDER / "model.onnx", ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(model, providers=providers)
+    classes = json.loads((FOLDER / "model.json").read_text())["classes"]
+    failures = []
+    for path in paths:
+        try:
+            greys = render(read_grey(path))[np.newaxis, np.newaxis]
+        except Exception as error:  # Pillow raises of any kind for files that are broken
+            failures.append(f"  {path}: {error}")
+            continue
+        (probabilities,) = session.run(["probabilities"], {"greys": greys})
+        for name, probability in zip(classes, probabilities[0]):
+            print(f"{path}\\t{ascii(name)}\\t{probability:.6f}")
+    if failures:
+        failures.insert(0, f"Not classified: {len(failures)} of {len(paths)}")
+        print(*failures, sep="\\n", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
 '''
 
 _RENDERING = {
@@ -139,7 +165,7 @@ def describe_preprocessing(
 def classifying_program(recipe: Recipe) -> str | None:
     """Return a Python program that classifies 8-bit images by ``model.onnx`` and ``model.json``.
 
-    It needs onnxruntime, NumPy and Pillow. Opaque images it shows to the model as gelkit does.
+    It needs onnxruntime, NumPy and Pillow, and shows images to the model as gelkit does.
 
     :returns: None if the recipe chooses a page, a channel or a polarity: that takes gelkit.
     """

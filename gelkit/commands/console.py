@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 IMAGES_FAILED = click.ClickException(
     "Expected every image to be read (--strict). Received failures, listed above."
 )
+
+_RESULTS = Path("results")
+"""Where the folders of results go by default."""
 
 
 class Warnings(logging.Handler):
@@ -45,7 +50,14 @@ def bars() -> Iterator[Progress]:
     def report(what: str, done: int, total: int) -> None:
         if what not in shown:
             _close(shown)
-            shown[what] = tqdm(total=total, desc=what, unit="", disable=None, leave=False)
+            shown[what] = tqdm(
+                total=total,
+                desc=what,
+                unit="",
+                disable=None,
+                leave=False,
+                ncols=get_terminal_size().columns,  # tqdm shows nothing on a terminal of no width
+            )
         shown[what].update(done - shown[what].n)
 
     try:
@@ -72,14 +84,25 @@ def only_results() -> Path:
 
     :raises UsageError: there are none, or several.
     """
-    found = sorted(path.parent for path in Path("results").glob("*/results.csv"))
+    found = _all_results()
     if len(found) != 1:
+        make = "" if found else ", or make one with: gelkit heads DATA"
         raise UsageError(
-            f"Expected one folder of results in 'results'. Received: "
-            f"{', '.join(map(str, found)) or 'none'}. Name it with --out, or make one with: "
-            "gelkit heads DATA"
+            f"Expected one folder of results in {str(_RESULTS.resolve())!r}. Received: "
+            f"{', '.join(map(str, found)) or 'none'}. Name it with --out{make}"
         )
     return found[0]
+
+
+def words_for(results: Path, cache: Path) -> str:
+    """Return the options that another command needs to find results and caches; or nothing."""
+    words = [] if _all_results() == [results] else ["--out", str(results)]
+    words += [] if str(cache) == "features" else ["--cache", str(cache)]
+    return "".join(f" {quote(word)}" for word in words)
+
+
+def _all_results() -> list[Path]:
+    return sorted(path.parent for path in _RESULTS.glob("*/results.csv"))
 
 
 def echo_if_any(text: str, *, err: bool = False) -> None:

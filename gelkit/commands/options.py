@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import click
 
 from gelkit.heads.training import Settings
+from gelkit.paths import as_path, require_local
 
 Command: TypeAlias = Callable[..., None]
 Option: TypeAlias = Callable[[Command], Command]
 
 _DEFAULTS = Settings()
 
+
+class AnyPath(click.Path):
+    """A path on this machine or in a store."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path as it is meant."""
+        return as_path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+class LocalPath(click.Path):
+    """A path on this machine; one in a store is refused before anything is done."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        name = param.opts[0] if param else "path"
+        return require_local(os.fsdecode(super().convert(value, param, ctx)), f"path for {name}")
+
+
 backbones_option = click.option(
-    "--backbone", "backbones", multiple=True, help="One or more; default: all."
+    "--backbone", "backbones", multiple=True, help="May be given several times.  [default: all]"
 )
 
 allow_outside_option = click.option(
@@ -26,7 +46,7 @@ allow_outside_option = click.option(
 
 results_option = click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(file_okay=False),
     help="The folder that heads wrote.  [default: the one folder in results/]",
 )
 
@@ -34,8 +54,8 @@ caches_option = click.option(
     "--cache",
     default="features",
     show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder of the caches of all recipes.",
+    type=AnyPath(),
+    help="Folder of the caches of all recipes, here or in a store (s3://bucket/features).",
 )
 
 
@@ -95,7 +115,7 @@ def recipe_options(command: Command) -> Command:
         ),
         click.option(
             "--weights-dir",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=LocalPath(file_okay=False),
             help="Folder of downloaded weights files; nothing is downloaded then.",
         ),
         view_options,
@@ -106,7 +126,7 @@ def recipe_options(command: Command) -> Command:
             default=DEFAULT_AUGMENTATIONS,
             show_default=True,
             type=click.Choice(tuple(AUGMENTATIONS)),
-            help="What makes the views other than the clean one; one or more.",
+            help="What makes the views other than the clean one; may be given several times.",
         ),
         click.option(
             "--precision",
@@ -199,6 +219,28 @@ def limits_options(command: Command) -> Command:
     )
 
 
+def engine_options(command: Command) -> Command:
+    """Add the options that say on which machines stage one runs."""
+    from gelkit.features.extraction import ENGINES
+
+    return _with(
+        command,
+        click.option(
+            "--engine",
+            default="local",
+            show_default=True,
+            type=click.Choice(tuple(ENGINES)),
+            help="What embeds: processes here, or a Ray cluster, whose nodes can all read DATA "
+            "under the same path; ray needs the extra 'ray'.",
+        ),
+        click.option(
+            "--address",
+            help="Of the Ray cluster: host:port, auto or ray://host:port.  [default: a Ray of its "
+            "own, on this machine alone]",
+        ),
+    )
+
+
 def training_options(command: Command) -> Command:
     """Add the options of :class:`gelkit.Settings`."""
     return _with(
@@ -207,6 +249,7 @@ def training_options(command: Command) -> Command:
             "--folds",
             default=_DEFAULTS.folds,
             show_default=True,
+            type=click.IntRange(2),
             help="Folds of the cross-validation.",
         ),
         click.option(
@@ -240,8 +283,8 @@ def training_options(command: Command) -> Command:
             "--learning-rates",
             multiple=True,
             type=float,
-            help="Choose among these, on an inner split of the training images; give it several "
-            "times.",
+            help="Choose among these, on an inner split of the training images; may be given "
+            "several times.",
         ),
         click.option(
             "--early-stopping",

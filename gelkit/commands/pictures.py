@@ -15,12 +15,12 @@ from gelkit.commands.console import (
     echo,
     echo_if_any,
 )
-from gelkit.commands.options import allow_outside_option, limits_options, view_options
+from gelkit.commands.options import LocalPath, allow_outside_option, limits_options, view_options
 from gelkit.report.summary import failed, skipped
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LocalPath())
 @click.option(
     "--count", default=120, show_default=True, help="Number of images, half of them gels."
 )
@@ -49,13 +49,13 @@ def samples(out: Path, count: int, seed: int, by_kind: bool) -> None:
 @allow_outside_option
 @click.option(
     "--sheet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="Draw every image, and beside it what the backbone sees, into this PNG.",
 )
 @click.option(
     "--csv",
     "table",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="Write a table with a row for each image.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: the cores]")

@@ -19,6 +19,7 @@ from gelkit.commands.console import (
     only_results,
 )
 from gelkit.commands.options import (
+    LocalPath,
     allow_outside_option,
     caches_option,
     limits_options,
@@ -46,7 +47,7 @@ from gelkit.report.summary import failed, skipped
 @click.option(
     "--csv",
     "table",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="Write a table with a row for each image.",
 )
 @limits_options
@@ -113,7 +114,7 @@ def predict(
 @click.option(
     "--csv",
     "table",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="Write a table with a row for each neighbour.",
 )
 def similar(
@@ -170,7 +171,7 @@ def similar(
 @click.option(
     "--csv",
     "table",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="Write a table with a row for each pair.",
 )
 @click.option(
@@ -236,7 +237,7 @@ def duplicates(
 
 
 @click.command()
-@click.argument("destination", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("destination", type=LocalPath(file_okay=False))
 @model_option
 @results_option
 def export(destination: Path, model: int | Literal["best"], out: Path | None) -> None:
@@ -250,9 +251,13 @@ def export(destination: Path, model: int | Literal["best"], out: Path | None) ->
     Example:
       gelkit export classifier --model best
     """
-    from gelkit.analyses.export import export_model
+    from gelkit.analyses.export import README_FILE, export_model
 
     with bars() as progress:
         exported = export_model(out or only_results(), destination, model=model, progress=progress)
     configuration = exported.head.configuration
-    echo(f"Exported {configuration.name} to {exported.folder}. {exported.agreement}")
+    echo(
+        f"Exported {configuration.name} to {exported.folder}.\n"
+        f"ONNX Runtime agrees with torch and Keras: {exported.agreement}.\n"
+        f"How to use it: {exported.folder / README_FILE}"
+    )

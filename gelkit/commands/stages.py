@@ -16,20 +16,24 @@ from gelkit.commands.console import (
     echo,
     echo_if_any,
     only_results,
+    words_for,
 )
 from gelkit.commands.options import (
+    LocalPath,
     allow_outside_option,
     backbones_option,
     caches_option,
+    engine_options,
     limits_options,
     recipe_options,
     results_option,
     thumbnails_option,
     training_options,
 )
-from gelkit.errors import GelkitError
-from gelkit.features.extraction import Workforce, carry_out, plan_views
+from gelkit.errors import GelkitError, UsageError
+from gelkit.features.extraction import Workforce, carry_out, plan_views, standing_by
 from gelkit.features.planning import choose_weights, identify
+from gelkit.images.shares import Share, parse_share
 from gelkit.report.summary import costs, done, failed, skipped
 
 if TYPE_CHECKING:
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
     multiple=True,
     default=("cpu",),
     show_default=True,
-    help="cpu, tpu or cuda; one or more.",
+    help="cpu, tpu or cuda; may be given several times.",
 )
 @recipe_options
 @click.option(
@@ -57,14 +61,22 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Processes on cpu.  [default: by cores and memory]",
+    help="Processes on cpu; actors with --engine ray.  [default: by cores and memory]",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 512),
-    help="Views embedded at once.  [default: by hardware]",
+    help="Views embedded at once, of a TPU by each chip.  [default: by hardware]",
 )
+@engine_options
 @limits_options
+@click.option(
+    "--shard",
+    "share",
+    metavar="I/N",
+    callback=lambda ctx, param, value: value and parse_share(value),
+    help="Only the I-th of N shares of DATA, from 1, for N processes or machines at once.",
+)
 @click.option("--verify", is_flag=True, help="Read every image, even those that seem unchanged.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 if an image fails.")
 def features(
@@ -76,6 +88,9 @@ def features(
     views: int,
     workers: int | None,
     batch_size: int | None,
+    engine: str,
+    address: str | None,
+    share: Share | None,
     verify: bool,
     strict: bool,
     **recipe: Any,
@@ -90,15 +105,26 @@ def features(
       gelkit features my_gels
       gelkit features my_gels --backbone resnet18 --hardware cpu --hardware tpu
       gelkit features my_gels --views 8
+      gelkit features my_gels --shard 3/16
+      gelkit features my_gels --engine ray --address auto
     """
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.hardware import require_hardware
 
+    if share is not None and recipe["weights"] == "auto":
+        raise UsageError(
+            "Expected --weights imagenet, random or others by name, with --shard. Received: auto, "
+            "which each process would choose for itself."
+        )
     limits = chosen_limits(recipe)
+    workforce = Workforce(workers, batch_size, limits, engine, address)
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
-    echo_if_any(skipped(catalog))
     with bars() as progress:
-        identified = identify(catalog, cache, limits=limits, verify=verify, progress=progress)
+        identified = identify(
+            catalog, cache, limits=limits, verify=verify, share=share, progress=progress
+        )
+    catalog = identified.catalog
+    echo_if_any(skipped(catalog))
     pairs = list(dict.fromkeys((b, h) for h in hardware for b in backbones or tuple(BACKBONES)))
     options = choose_weights(identified, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
     plans = [
@@ -116,21 +142,21 @@ def features(
     ]
     echo(costs(plans))
     for planned in plans:
-        if planned.tasks:
+        if planned.tasks and engine == "local":
             require_hardware(planned.recipe.hardware, planned.recipe.kernel)
-    workforce = Workforce(workers, batch_size, limits)
     failures: dict[tuple[str, str], Failure] = {}
     tables = []
-    for planned in plans:
-        with bars() as progress:
-            its = carry_out(planned, options=options, workforce=workforce, progress=progress)
-        failures |= {(failure.name, failure.sha256): failure for failure in its}
-        tables += [str(planned.cache.failures_file)] if its else []
-        echo(done(planned, its))
+    with standing_by(workforce, plans):
+        for planned in plans:
+            with bars() as progress:
+                its = carry_out(planned, options=options, workforce=workforce, progress=progress)
+            failures |= {(failure.name, failure.sha256): failure for failure in its}
+            tables += [str(planned.cache.failures_file)] if its else []
+            echo(done(planned, its))
     echo_if_any(failed(list(failures.values())), err=True)
     if tables:
         echo(f"Tables of what failed: {', '.join(tables)}", err=True)
-    if len(failures) == len(catalog) + len(catalog.unreadable):
+    if failures and len(failures) == len(catalog) + len(catalog.unreadable):
         raise GelkitError(
             f"Expected at least one image that can be read. Received: {len(failures)} that failed."
         )
@@ -144,16 +170,25 @@ def features(
 @click.option(
     "--hardware",
     multiple=True,
-    default=("cpu", "tpu"),
-    show_default=True,
-    help="cpu, tpu or cuda; one or more.",
+    help="cpu, tpu or cuda; may be given several times.  [default: cpu; tpu, too, if there is one "
+    "or it is cached]",
 )
-@click.option("--head", "heads_", multiple=True, help="single or multi; default: all.")
-@click.option("--optimizer", "optimizers", multiple=True, help="adam or sgd; default: all.")
+@click.option(
+    "--head",
+    "heads_",
+    multiple=True,
+    help="single or multi; may be given several times.  [default: all]",
+)
+@click.option(
+    "--optimizer",
+    "optimizers",
+    multiple=True,
+    help="adam or sgd; may be given several times.  [default: all]",
+)
 @recipe_options
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(file_okay=False),
     help="Where results go.  [default: results/<name of DATA>]",
 )
 @training_options
@@ -188,26 +223,39 @@ def heads(
       gelkit heads my_gels
     """
     from gelkit.heads.assessment import read_assessment
+    from gelkit.heads.availability import choose_available
     from gelkit.report.verdict import describe_results
 
     names = gelkit.RecipeOptions.__dataclass_fields__
-    recipe = {name: value for name, value in given.items() if name in names}
+    options = gelkit.RecipeOptions(**{key: given[key] for key in given if key in names})
     settings = {name: value for name, value in given.items() if name not in names}
     catalog = gelkit.read_catalog(data, allow_outside=allow_outside)
     folder = out or Path("results", catalog.name)
+    axes = (backbones, heads_, optimizers)
+    chosen, left_out = (
+        (gelkit.choose_configurations(hardware, *axes), "")
+        if hardware
+        else choose_available(cache, options, *axes)
+    )
     with bars() as progress:
         results = gelkit.compare(
             catalog,
             cache=cache,
             out=folder,
-            configurations=gelkit.choose_configurations(hardware, backbones, heads_, optimizers),
-            options=gelkit.RecipeOptions(**recipe),
+            configurations=chosen,
+            options=options,
             settings=gelkit.Settings(**settings),
             source_regex=source_regex,
             workers=workers,
             progress=progress,
         )
+    echo_if_any(left_out)
     echo(describe_results(results, read_assessment(folder), folder))
+    where = words_for(folder, cache)
+    echo(
+        f"Next:    gelkit evaluate{where} (the report; --test DIR scores held-out images), "
+        f"gelkit predict IMAGE{where}"
+    )
 
 
 @click.command()

@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 import gelkit
-from gelkit.commands.console import bars, echo
-from gelkit.commands.options import caches_option, one_recipe_options
+from gelkit.commands.console import bars, echo, echo_if_any
+from gelkit.commands.options import AnyPath, LocalPath, caches_option, one_recipe_options
+from gelkit.features.inventory import take_inventory
+from gelkit.features.merging import merge
 from gelkit.features.verification import verify
-from gelkit.report.summary import findings, speeds, verified
+from gelkit.report.summary import findings, inventories, merged, speeds, verified
 
 
 @click.group()
@@ -20,9 +22,47 @@ def cache() -> None:
 
     \b
     Examples:
+      gelkit cache info
       gelkit cache verify
+      gelkit cache merge from_the_cluster
       gelkit cache export my_gels my_gels.npz
     """
+
+
+@cache.command("info")
+@caches_option
+def show_caches(cache: Path) -> None:
+    """Tell what the caches hold: images, views, failures and bytes, and of which recipe.
+
+    \b
+    Example:
+      gelkit cache info
+    """
+    echo(inventories(take_inventory(cache)))
+
+
+@cache.command("merge")
+@click.argument(
+    "sources",
+    metavar="[FROM]...",
+    nargs=-1,
+    type=AnyPath(file_okay=False),
+)
+@caches_option
+def merge_caches(sources: tuple[Path, ...], cache: Path) -> None:
+    """Add what the folders FROM have cached to --cache, and make one file of many small ones.
+
+    FROM stays as it is. Without FROM only the files of --cache are put together, such as those
+    that gelkit features --shard has left.
+
+    \b
+    Examples:
+      gelkit cache merge
+      gelkit cache merge features_1 features_2 --cache features
+    """
+    with bars() as progress:
+        echo_if_any(merged(merge(cache, sources, progress=progress)))
+    echo(inventories(take_inventory(cache)))
 
 
 @cache.command("verify")
@@ -52,7 +92,7 @@ def verify_caches(cache: Path, repair: bool) -> None:
 
 @cache.command("export")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=LocalPath(dir_okay=False))
 @one_recipe_options
 def export_caches(
     data: tuple[Path, ...],
@@ -91,7 +131,7 @@ def export_caches(
 @click.command()
 @click.option(
     "--weights-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(file_okay=False),
     help="Look for weights files here instead of in torch's own folder.",
 )
 @click.option(
@@ -110,6 +150,7 @@ def doctor(weights_dir: Path | None, measure: bool) -> None:
     from gelkit.features import diagnosis
 
     echo(findings("Packages", diagnosis.find_packages()))
+    echo(findings("Optional packages", diagnosis.find_optional_packages()))
     echo(findings("Hardware", diagnosis.find_hardware()))
     echo(findings("ImageNet weights", diagnosis.find_pretrained(weights_dir)))
     if measure:

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gelkit.errors import UsageError
+from gelkit.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,7 +86,7 @@ def get_backbone(name: str) -> Backbone:
     :raises UsageError: there is none of that name.
     """
     if name not in BACKBONES:
-        raise UsageError(f"Expected a backbone: {', '.join(BACKBONES)}. Received: {name!r}.")
+        raise UnknownNameError("backbone", name, BACKBONES)
     return BACKBONES[name]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,22 +15,25 @@ import numpy as np
 from gelkit.features.recipe import Recipe
 from gelkit.features.shards import (
     CacheError,
+    OpenShard,
     Rows,
     concatenate,
     encode,
     file_name,
+    open_verified,
     read,
     read_bytes,
     read_identities,
     to_strings,
 )
-from gelkit.files import make_folder, remove, rename, write_atomically
+from gelkit.files import make_folder, may_change, remove, rename, write_atomically
+from gelkit.images.shares import Share
+from gelkit.paths import as_path
 from gelkit.tables import parse_table, table_bytes
 
 COMPACTED_BYTES = 2**29
 """Shards are merged into one of at most about this size, held in memory while it is made."""
 
-_FAILURES_FILE = "failures.csv"
 _FAILURE_COLUMNS = ("path", "sha256", "error", "retry", "decoder")
 _LEFTOVER_SECS = 24 * 3600
 _VANISHED_RETRIES = 20
@@ -60,11 +63,14 @@ class Cache:
     the first rows are published.
 
     :param root: the folder that holds the caches of all recipes.
+    :param share: what this process works on while others work on other shares: what fails is then
+        kept in a table of the share's own, and compacting left to a run over the whole.
     """
 
-    def __init__(self, root: Path, recipe: Recipe) -> None:
+    def __init__(self, root: Path, recipe: Recipe, share: Share | None = None) -> None:
         self.recipe = recipe
-        self.folder = root / recipe.folder_name
+        self.folder = as_path(root) / recipe.folder_name
+        self._share = share
 
     def identities(self) -> set[tuple[str, int]]:
         """Return the (SHA-256, view) of all rows, without reading the embeddings.
@@ -96,6 +102,18 @@ class Cache:
         positions = {sha256: i for i, sha256 in enumerate(to_strings(rows.columns["sha256"]))}
         return rows.take(np.array([positions[sha256] for sha256 in sha256s], dtype=np.intp))
 
+    def open_shards(self) -> tuple[ExitStack, list[OpenShard]]:
+        """Open all shards to read parts of them; return what closes them, too.
+
+        :raises CacheError: as of :meth:`identities`.
+        """
+        return self._retried(self._open_all)
+
+    def _open_all(self, shards: list[Path]) -> tuple[ExitStack, list[OpenShard]]:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(open_verified(shard, self.recipe)) for shard in shards]
+            return stack.pop_all(), opened
+
     def weights_sha256(self) -> str | None:
         """Return the full SHA-256 of the weights file that made the rows; None without rows."""
         return self._retried(
@@ -121,21 +139,15 @@ class Cache:
 
         :raises CacheError: a shard is damaged, or the disk refused.
         """
-        if not os.access(self.folder, os.W_OK):
+        if self._share is not None or not may_change(self.folder):
             return
-        try:
-            self._retried(self._merge_small)
-            remove(self._leftovers())
-        except OSError as error:
-            raise CacheError(
-                f"Expected to remove the shards of {self.folder} that were merged into another. "
-                f"Received: {error.strerror}. No row is lost or doubled; the next run tries again."
-            ) from error
+        self._retried(self._merge_small)
+        self._remove(self._leftovers())
 
     @property
     def failures_file(self) -> Path:
         """The table of what failed, as CSV."""
-        return self.folder / _FAILURES_FILE
+        return self.folder / f"failures{self._share.suffix if self._share else ''}.csv"
 
     def failures(self) -> dict[str, Failure]:
         """Return the images that failed, by SHA-256.
@@ -145,33 +157,32 @@ class Cache:
         return {failure.sha256: failure for failure in self.list_failures() if failure.sha256}
 
     def list_failures(self) -> list[Failure]:
-        """Return all that failed. A damaged list is an empty one: it is a record only.
+        """Return all that failed, in whichever share. A damaged list is empty: it is a record only.
 
         :raises CacheError: the disk refused to give the list.
         """
-        try:
-            columns, rows = parse_table(read_bytes(self.failures_file))
-        except (FileNotFoundError, ValueError):
-            return []
-        if columns != list(_FAILURE_COLUMNS):
-            return []
-        return [
-            Failure(name, sha256, error, retry.casefold() == "true", decoder)
-            for name, sha256, error, retry, decoder in rows
-        ]
+        return _listed_failures([self.failures_file, *self._others_failures()])
 
     def record_failures(self, failures: Iterable[Failure], resolved: Iterable[str] = ()) -> None:
         """Keep failures beside the shards, a row for each file that failed.
 
         What was known of ``resolved`` SHA-256s, and of those that failed now, is forgotten, and
-        so are all files that have no SHA-256 since they were never read.
+        so are all files that have no SHA-256 since they were never read. A run over the whole also
+        takes over what shares have kept.
         """
         new = {(its.name, its.sha256): its for its in failures}
         forgotten = {"", *resolved, *(sha256 for _, sha256 in new)}
-        listed = self.list_failures()
+        takes_over = self._share is None and may_change(self.folder)
+        others = self._others_failures() if takes_over else []
+        listed = _listed_failures([self.failures_file, *others])
         kept = [*(its for its in listed if its.sha256 not in forgotten), *new.values()]
-        if kept != listed:
-            self._write(_FAILURES_FILE, table_bytes(_FAILURE_COLUMNS, map(astuple, kept)))
+        if kept != listed or others:
+            self._write(self.failures_file.name, table_bytes(_FAILURE_COLUMNS, map(astuple, kept)))
+        self._remove(others)
+
+    def _others_failures(self) -> list[Path]:
+        files = [self.folder / "failures.csv", *sorted(self.folder.glob("failures-*.csv"))]
+        return [file for file in files if file != self.failures_file]
 
     def _shards(self) -> list[Path]:
         """List the shards, the earliest first: of doubled rows the earliest counts.
@@ -184,16 +195,16 @@ class Cache:
             before, shards = shards, sorted(self.folder.glob("shard-*.h5"))
         return shards
 
-    def _leftovers(self) -> list[Path]:
+    def _leftovers(self) -> Iterator[Path]:
         latest = time.time() - _LEFTOVER_SECS
-        return [file for file in self.folder.glob(".*.tmp") if file.stat().st_mtime < latest]
+        return (file for file in self.folder.glob(".*.tmp") if file.stat().st_mtime < latest)
 
     def _merge_small(self, shards: list[Path]) -> None:
         sizes = {shard: shard.stat().st_size for shard in shards}
         for batch in _fitting(sizes, COMPACTED_BYTES):
             merged = concatenate([read(shard, self.recipe) for shard in batch])
             published = self._publish(merged, batch[0].name.split("-")[1])
-            remove(shard for shard in batch if shard != published)
+            self._remove(shard for shard in batch if shard != published)
 
     def _retried(self, action: Callable[[list[Path]], Result]) -> Result:
         """Act on the shards; list them again if a compaction took one away meanwhile."""
@@ -212,6 +223,15 @@ class Cache:
     def _publish(self, rows: Rows, stamp: str) -> Path:
         data = encode(rows, self.recipe)
         return self._write(file_name(stamp, data), data)
+
+    def _remove(self, files: Iterable[Path]) -> None:
+        try:
+            remove(files)
+        except OSError as error:
+            raise CacheError(
+                f"Expected to remove files of {self.folder} whose content is in another. "
+                f"Received: {error.strerror}. Nothing is lost or doubled; the next run tries again."
+            ) from error
 
     def _write(self, name: str, data: bytes) -> Path:
         try:
@@ -240,6 +260,28 @@ def set_aside(shard: Path) -> Path:
             "folder one that can be changed."
         ) from error
     return aside
+
+
+def _listed_failures(files: Iterable[Path]) -> list[Failure]:
+    """Return the failures of tables, one for each file that failed: the first."""
+    failures: dict[tuple[str, str], Failure] = {}
+    for file in files:
+        for failure in _failures_in(file):
+            failures.setdefault((failure.name, failure.sha256), failure)
+    return list(failures.values())
+
+
+def _failures_in(file: Path) -> list[Failure]:
+    try:
+        columns, rows = parse_table(read_bytes(file))
+    except (FileNotFoundError, ValueError):
+        return []
+    if columns != list(_FAILURE_COLUMNS):
+        return []
+    return [
+        Failure(name, sha256, error, retry.casefold() == "true", decoder)
+        for name, sha256, error, retry, decoder in rows
+    ]
 
 
 def _fitting(sizes: Mapping[Path, int], most: int) -> list[list[Path]]:

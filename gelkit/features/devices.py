@@ -8,7 +8,9 @@ depend on how many images happen to come with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from copy import deepcopy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +34,22 @@ class Device(Protocol):
     """What stage one needs of hardware."""
 
     name: str
-    """What really runs, for people: ``cpu (AMD EPYC, 2 threads)``."""
+    """What really runs, for people: ``cpu (AMD EPYC)``."""
+    batch_size: int
+    """Views that it embeds at once; 0 until it is prepared."""
 
     def prepare(self, model: nn.Sequential, batch_size: int) -> None:
-        """Take a frozen model; all batches will have ``batch_size`` views."""
+        """Take a frozen model, which stays as it is.
+
+        From then on the device embeds ``batch_size`` views at once, or as many more as give all of
+        its chips the same number.
+        """
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Embed at most ``batch_size`` views: (views x height x width) to (views x width)."""
+        """Embed views: (views x height x width) to (views x width).
+
+        :raises ValueError: there are more than the device's ``batch_size``.
+        """
 
     def versions(self) -> dict[str, str]:
         """Tell the versions of the packages that compute."""
@@ -58,21 +69,22 @@ class TorchDevice:
         rewrite: Rewriting | None = None,
     ) -> None:
         self.name = name
+        self.batch_size = 0
         self._device = device
         self._precision = precision
         self._rewrite = rewrite
         self._model: nn.Sequential | None = None
-        self._batch_size = 0
 
     def prepare(self, model: nn.Sequential, batch_size: int) -> None:
-        """Move the model to the device."""
+        """Copy the model to the device."""
         import torch
 
+        copied = rounded(model, self._precision)
         if self._rewrite is not None:
-            model[1] = self._rewrite(model[1], (batch_size, 3, VIEW_SIZE, VIEW_SIZE))
-        moved = rounded(model.to(self._device), self._precision)
+            copied[1] = self._rewrite(copied[1], (batch_size, 3, VIEW_SIZE, VIEW_SIZE))
+        moved = copied.to(self._device)
         self._model = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed a batch, eagerly."""
@@ -80,7 +92,7 @@ class TorchDevice:
 
         assert self._model is not None, "prepare() comes first"
         with torch.inference_mode():
-            batch = torch.from_numpy(padded(views, self._batch_size)).to(self._device)
+            batch = torch.from_numpy(padded(views, self.batch_size)).to(self._device)
             return to_numpy(embedded(self._model, batch, self._precision), len(views))
 
     def versions(self) -> dict[str, str]:
@@ -88,15 +100,29 @@ class TorchDevice:
         return package_versions("torch", "torchvision")
 
 
+class TorchTPUDevice(TorchDevice):
+    """One chip of a TPU by way of torch_tpu, which makes ``tpu`` a device of torch's own."""
+
+    def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Embed a batch, eagerly, with products of float32 computed as such."""
+        tpu: Any = import_module("torch.tpu")  # which importing torch_tpu has made
+        with tpu.precision(tpu.Precision.HIGHEST):
+            return super().run(views)
+
+    def versions(self) -> dict[str, str]:
+        """Tell the versions of torch, torchvision and torch_tpu."""
+        return super().versions() | package_versions("torch_tpu")
+
+
 class OpenVINODevice:
     """The CPU by way of OpenVINO, one thread a process."""
 
     def __init__(self, name: str, precision: str = "float32") -> None:
         self.name = name
+        self.batch_size = 0
         self._precision = precision
         self._normalise: nn.Module | None = None
         self._model: CompiledModel | None = None
-        self._batch_size = 0
 
     def prepare(self, model: nn.Sequential, batch_size: int) -> None:
         """Compile the model for batches of this size."""
@@ -114,7 +140,7 @@ class OpenVINODevice:
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to one core
         }
         self._model = openvino.Core().compile_model(converted, "CPU", settings)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed a batch."""
@@ -122,7 +148,7 @@ class OpenVINODevice:
 
         assert self._model is not None, "prepare() comes first"
         assert self._normalise is not None
-        batch = torch.from_numpy(padded(views, self._batch_size)).unsqueeze(1).float()
+        batch = torch.from_numpy(padded(views, self.batch_size)).unsqueeze(1).float()
         with torch.inference_mode():
             normalised = self._normalise(batch).numpy()
         values: npt.NDArray[np.float32] = self._model(normalised)[0][: len(views)].copy()
@@ -134,11 +160,20 @@ class OpenVINODevice:
 
 
 def rounded(model: nn.Sequential, precision: str) -> nn.Sequential:
-    """Round a frozen model's weights, but not its normalisation, which greys must pass exactly."""
-    import torch
+    """Copy a frozen model with rounded weights, but for its normalisation: greys pass exactly.
 
-    model[1].to(getattr(torch, precision))
-    return model
+    What is not rounded shares its memory with the model, until it is moved.
+    """
+    import torch
+    from torch import nn
+
+    shared = {
+        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        for weight in model.parameters()
+    }
+    copied = deepcopy(model, dict[int, Any](shared))
+    copied[1].to(getattr(torch, precision))
+    return copied
 
 
 def embedded(model: nn.Sequential, greys: torch.Tensor, precision: str) -> torch.Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError
-from gelkit.features.backbones import BACKBONES, freeze, get_backbone
+from gelkit.features.backbones import BACKBONES, Backbone, freeze, get_backbone
 from gelkit.features.devices import DeviceError
 from gelkit.features.hardware import open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
@@ -31,17 +31,24 @@ from gelkit.images.views import View, render
 from gelkit.processes import import_path
 from gelkit.progress import Progress, reported, silent
 
-PACKAGES = (
-    "keras",
-    "torch",
-    "torchvision",
-    "torch_xla",
-    "openvino",
-    "h5py",
-    "scikit-learn",
-    "pandas",
-    "pillow",
-)
+PACKAGES = ("keras", "torch", "torchvision", "h5py", "scikit-learn", "pandas", "pillow")
+"""What gelkit always computes with."""
+
+OPTIONAL_PACKAGES = {
+    "torch_xla": ("xla", "--emulate-tpu (on a TPU host 'tpu')"),
+    "openvino": ("fast", "--kernel openvino"),
+    "imagecodecs": ("formats", "all compressions of TIFF, 16-bit colour PNG"),
+    "faiss-cpu": ("index", "duplicates among more than 100,000 images"),
+    "onnx": ("onnx", "gelkit export"),
+    "onnxruntime": ("onnx", "gelkit export"),
+    "onnxscript": ("onnx", "gelkit export"),
+    "pyarrow": ("parquet", "gelkit cache export to .parquet"),
+    "anndata": ("anndata", "gelkit cache export to .h5ad"),
+    "ray": ("ray", "--engine ray"),
+    "s3fs": ("remote", "s3:// paths"),
+    "gcsfs": ("remote", "gs:// paths"),
+}
+"""What some of gelkit needs: the extra that brings it, and for what."""
 
 _PROGRAM = "from gelkit.features.diagnosis import main; main()"
 _BATCH = 8
@@ -72,7 +79,15 @@ class Speed:
 
 def find_packages() -> list[Finding]:
     """Tell the versions of what gelkit computes with."""
-    return [_found_package(name) for name in PACKAGES]
+    return [_found_package(name, "install it") for name in PACKAGES]
+
+
+def find_optional_packages() -> list[Finding]:
+    """Tell the versions of what extras bring, and what each is for."""
+    return [
+        _found_package(name, f"install gelkit's extra '{extra}' for {purpose}")
+        for name, (extra, purpose) in OPTIONAL_PACKAGES.items()
+    ]
 
 
 def find_hardware() -> list[Finding]:
@@ -85,7 +100,12 @@ def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     from torch.hub import get_dir
 
     folder = weights_dir or Path(get_dir(), "checkpoints")
-    return [_tried(name, partial(verify_weights, row, folder)) for name, row in BACKBONES.items()]
+    absent = (
+        "not here yet: downloaded at first use; without a network, put"
+        if weights_dir is None
+        else "not here: put"
+    )
+    return [_found_weights(row, folder, absent) for row in BACKBONES.values()]
 
 
 def measure_kernels(
@@ -105,12 +125,18 @@ def main() -> None:
         print(json.dumps(asdict(speed)), flush=True)
 
 
-def _found_package(name: str) -> Finding:
+def _found_package(name: str, otherwise: str) -> Finding:
     try:
         return Finding(name, True, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        extra = {"torch_xla": "xla", "openvino": "fast"}.get(name)
-        return Finding(name, False, f"install gelkit's extra '{extra}'" if extra else "install it")
+        return Finding(name, False, otherwise)
+
+
+def _found_weights(row: Backbone, folder: Path, absent: str) -> Finding:
+    file = row.weights_url.rpartition("/")[2]
+    if not (folder / file).is_file():
+        return Finding(row.name, False, f"{absent} {file} from {row.weights_url} into {folder}")
+    return _tried(row.name, partial(verify_weights, row, folder))
 
 
 def _hardware(name: str) -> str:

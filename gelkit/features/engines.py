@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 from mmap import mmap
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -42,6 +42,8 @@ from gelkit.features.workers import (
 from gelkit.processes import import_path
 
 MOST_DECODERS = 32
+_DECODED_AT_ONCE = 16
+"""Images that a decoder is given: fewer than several chips embed, so that all have something."""
 
 _PROGRAM = "from gelkit.features.workers import main; main()"
 _ATTEMPTS = 2
@@ -66,8 +68,13 @@ def choose_workers(hardware: str, parameters: int, given: int | None = None) -> 
         return given
     from joblib import cpu_count  # it knows of affinity and of containers' limits
 
-    fitting = int(0.7 * _available_bytes() // (_WORKER_BYTES + 8 * parameters))
+    fitting = int(0.7 * _available_bytes() // count_worker_bytes(parameters))
     return max(1, min(int(cpu_count()), fitting))
+
+
+def count_worker_bytes(parameters: int) -> float:
+    """Return about what a worker takes of the memory, whose backbone has so many parameters."""
+    return _WORKER_BYTES + 8 * parameters
 
 
 def choose_decoders(hardware: str) -> int:
@@ -84,40 +91,59 @@ def run_workers(
 
     :raises GelkitError: what a worker refuses (weights, device), or workers that keep dying.
     """
+    images_a_batch = count_images_a_batch(tasks, assignment)
+    batches = -(-len(tasks) // images_a_batch)
+    with closing(Workers(assignment, images_a_batch, workers, most=batches)) as started:
+        yield from started.run(tasks)
+
+
+def count_images_a_batch(tasks: Iterable[Task], assignment: Assignment) -> int:
+    """Return how many images a worker is given at once, so that their views fill a batch."""
     views = max((len(task.views) for task in tasks), default=1)
-    images_a_batch = max(1, assignment.batch_size // views)
-    busy = min(workers, -(-len(tasks) // images_a_batch))
-    if isinstance(assignment, Setup) and assignment.decoders:
-        yield from _run_apart(tasks, images_a_batch, assignment, busy)
-    else:
-        yield from _run(tasks, images_a_batch, assignment, busy)
+    return max(1, assignment.batch_size // views)
 
 
-def _run(
-    items: Iterable[Task | Prepared], images_a_batch: int, assignment: Assignment, workers: int
-) -> Generator[Batch, None, None]:
-    engine = _Engine(items, images_a_batch, assignment)
-    try:
-        yield from engine.run(workers)
-    finally:
-        engine.stop()
+class Workers:
+    """Worker processes that keep their backbone from one call to the next, until they are closed.
 
+    :param workers: how many embed, or inspect.
+    :param most: how many batches there will be at a time: no more processes are started.
+    """
 
-def _run_apart(
-    tasks: Sequence[Task], images_a_batch: int, setup: Setup, workers: int
-) -> Generator[Batch, None, None]:
-    """Have images decoded by workers of their own, before those that embed them are given them."""
-    failures: list[Failure] = []
-    decoding = Decoding(setup.rendering, setup.batch_size)
-    decoders = min(setup.decoders, -(-len(tasks) // images_a_batch))
-    with closing(_run(tasks, images_a_batch, decoding, decoders)) as decoded:
-        prepared = _prepared(decoded, failures)
-        with closing(_run(prepared, images_a_batch, setup, workers)) as embedded:
-            for batch in embedded:
-                yield replace(batch, failures=[*failures, *batch.failures])
-                failures.clear()
-    if failures:
-        yield Batch(None, failures)
+    def __init__(
+        self, assignment: Assignment, images_a_batch: int, workers: int, most: int = sys.maxsize
+    ) -> None:
+        self._engine = _Engine(images_a_batch, assignment, min(workers, most))
+        self._decoders: _Engine | None = None
+        if isinstance(assignment, Setup) and assignment.decoders:
+            decoding = Decoding(assignment.rendering, assignment.batch_size)
+            at_once = min(images_a_batch, _DECODED_AT_ONCE)
+            decoders = min(assignment.decoders, most * -(-images_a_batch // at_once))
+            self._decoders = _Engine(at_once, decoding, decoders)
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Batch]:
+        """Embed or inspect images; yield batches in no certain order.
+
+        Whoever does not take all of them has to close the workers then.
+
+        :raises GelkitError: as :func:`run_workers`.
+        """
+        if self._decoders is None:
+            yield from self._engine.run(tasks)
+            return
+        failures: list[Failure] = []
+        prepared = _prepared(self._decoders.run(tasks), failures)
+        for batch in self._engine.run(prepared):
+            yield replace(batch, failures=[*failures, *batch.failures])
+            failures.clear()
+        if failures:
+            yield Batch(None, failures)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._engine.stop()
+        if self._decoders is not None:
+            self._decoders.stop()
 
 
 def _prepared(batches: Iterable[Batch], failures: list[Failure]) -> Iterator[Prepared]:
@@ -157,13 +183,13 @@ class _Worker:
 class _Engine:
     """The images that wait, the workers, and what each of them holds."""
 
-    def __init__(
-        self, items: Iterable[Task | Prepared], images_a_batch: int, assignment: Assignment
-    ) -> None:
+    def __init__(self, images_a_batch: int, assignment: Assignment, workers: int) -> None:
         self._assignment = assignment
         self._decode_secs = assignment.rendering.limits.seconds
         self._images_a_batch = images_a_batch
-        self._fresh = enumerate(items)
+        self._num_workers = workers
+        self._numbers = count()
+        self._fresh: Iterator[tuple[int, Task | Prepared]] = iter(())
         self._items: dict[int, Task | Prepared] = {}
         """Those that workers hold, or are to be given again, by number."""
         self._again: deque[list[int]] = deque()
@@ -173,8 +199,9 @@ class _Engine:
         self._workers: list[_Worker] = []
         self._looked_at = time.monotonic()
 
-    def run(self, workers: int) -> Iterator[Batch]:
-        for _ in range(workers):
+    def run(self, items: Iterable[Task | Prepared]) -> Iterator[Batch]:
+        self._fresh = zip(self._numbers, items, strict=False)
+        while len(self._workers) < self._num_workers:
             self._workers.append(_start_worker(self._assignment))
         for _ in range(AHEAD):
             for worker in self._workers:

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 import gelkit
 from gelkit.errors import GelkitError, UsageError
+from gelkit.features.advice import missing_embeddings, other_weights
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
+from gelkit.features.clusters import connected, run_on_ray
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.engines import choose_decoders, choose_workers, run_workers
-from gelkit.features.hardware import require_hardware
+from gelkit.features.hardware import count_chips, require_hardware
 from gelkit.features.planning import (
     Identified,
-    MissingEmbeddingsError,
     Plan,
-    features_command,
     identify,
     plan,
 )
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.shards import CacheError, Rows, concatenate, to_strings
-from gelkit.features.weights import find_weights
-from gelkit.features.workers import Rendering, Setup
+from gelkit.features.weights import WeightsError, find_weights
+from gelkit.features.workers import Batch, Rendering, Setup, Task
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.formats import Limits
 from gelkit.progress import Progress, silent
@@ -51,19 +52,34 @@ _PUBLISH_SECS = 60.0
 _PUBLISH_BYTES = 2**26
 
 _BATCH_SIZES = {"cpu": 8, "tpu": 64, "tpu-emulated": 16, "cuda": 64}
-"""What measured best on a core; on accelerators what their memory holds with ease."""
+"""What measured best on a core; on accelerators what a chip's memory holds with ease."""
 
 
 @dataclass(frozen=True)
 class Workforce:
-    """How much of the machine stage one uses; None lets it choose. Embeddings do not depend on it.
+    """How much of which machines stage one uses. Embeddings do not depend on it.
 
-    The fields are processes, views that one embeds at once, and what one image may ask for.
+    The first two fields are processes (on a cluster: actors), and views that one embeds at once (of
+    a TPU each chip); None lets it choose. Then what one image may ask for, and the engine:
+    ``local``, or ``ray`` for a Ray cluster with its address; None for a Ray of this machine alone.
     """
 
     workers: int | None = None
     batch_size: int | None = None
     limits: Limits = field(default_factory=Limits)
+    engine: str = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UsageError(
+                f"Expected the engine {' or '.join(ENGINES)}. Received: {self.engine!r}."
+            )
+        if self.address is not None and self.engine != "ray":
+            raise UsageError(
+                f"Expected an address for the engine ray alone. Received: {self.address!r} for "
+                f"{self.engine}. Add --engine ray, or leave the address out."
+            )
 
 
 def extract(
@@ -104,10 +120,11 @@ def extract(
         views=views,
         limits=workforce.limits,
     )
-    failures = [
-        carry_out(planned, options=options, workforce=workforce, progress=progress)
-        for planned in plans
-    ]
+    with standing_by(workforce, plans):
+        failures = [
+            carry_out(planned, options=options, workforce=workforce, progress=progress)
+            for planned in plans
+        ]
     return _assemble(plans[0], failures[0], view=0)
 
 
@@ -140,6 +157,21 @@ def plan_views(
         for chosen in ((0,), tuple(range(1, views)))
         if chosen
     ]
+
+
+@contextmanager
+def standing_by(workforce: Workforce, plans: Sequence[Plan]) -> Iterator[None]:
+    """Keep the connection of a workforce on a cluster from the first plan to the last.
+
+    Otherwise :func:`carry_out` makes one for each.
+
+    :raises GelkitError: there is something to do, and no cluster to do it on.
+    """
+    if workforce.engine == "ray" and any(planned.tasks for planned in plans):
+        with connected(workforce.address, workforce.workers):
+            yield
+    else:
+        yield
 
 
 def carry_out(
@@ -198,20 +230,18 @@ def load(
         progress=progress,
     )
     if planned.missing:
-        command = features_command([(backbone, hardware)], options or RecipeOptions(), cache)
-        command += f" --views {view + 1}" if view else ""
-        raise MissingEmbeddingsError(
-            planned.cache.folder, len(planned.missing), len(planned.catalog), command
-        )
+        pairs = [(backbone, hardware)]
+        raise missing_embeddings(planned, pairs, options or RecipeOptions(), view)
     return _assemble(planned, (*planned.failures, *planned.tried), view)
 
 
 def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup:
     recipe = planned.recipe
     row = get_backbone(recipe.backbone)
-    require_hardware(recipe.hardware, recipe.kernel)  # before the weights: the quicker to refuse
+    if workforce.engine == "local":  # a cluster's nodes may have what is not here
+        require_hardware(recipe.hardware, recipe.kernel)  # before the weights: quicker to refuse
     if options.weights != "random":
-        find_weights(row, options.weights, options.weights_dir)  # once, not in every worker
+        _require_weights(planned, options)  # once, not in every worker
     return Setup(
         backbone=row,
         weights=options.weights,
@@ -227,10 +257,40 @@ def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup
             recipe.decoding,
             workforce.limits,
         ),
-        batch_size=workforce.batch_size or _BATCH_SIZES[recipe.hardware],
+        batch_size=count_chips(recipe.hardware)
+        * (workforce.batch_size or _BATCH_SIZES[recipe.hardware]),
         decoders=choose_decoders(recipe.hardware),
         provenance={"gelkit": gelkit.__version__, "host": platform.node()},
     )
+
+
+def _require_weights(planned: Plan, options: RecipeOptions) -> None:
+    try:
+        find_weights(get_backbone(planned.recipe.backbone), options.weights, options.weights_dir)
+    except WeightsError as error:
+        hint = other_weights(planned, options)
+        if not hint:
+            raise
+        raise WeightsError(f"{error} {hint}") from error
+
+
+def _embed_here(
+    tasks: Sequence[Task], setup: Setup, workforce: Workforce
+) -> Generator[Batch, None, None]:
+    workers = choose_workers(setup.hardware, setup.backbone.parameters, workforce.workers)
+    return run_workers(tasks, setup, workers)
+
+
+def _embed_on_ray(
+    tasks: Sequence[Task], setup: Setup, workforce: Workforce
+) -> Generator[Batch, None, None]:
+    return run_on_ray(tasks, setup, workforce.workers, workforce.address)
+
+
+Engine: TypeAlias = Callable[[Sequence[Task], Setup, Workforce], Generator[Batch, None, None]]
+
+ENGINES: Mapping[str, Engine] = {"local": _embed_here, "ray": _embed_on_ray}
+"""What embeds a plan's images and yields them in batches, by the names that users give."""
 
 
 def _compute(
@@ -238,14 +298,13 @@ def _compute(
 ) -> list[Failure]:
     recipe, tasks = planned.recipe, planned.tasks
     setup = _setup(planned, options, workforce)
-    workers = choose_workers(recipe.hardware, setup.backbone.parameters, workforce.workers)
     what = f"{recipe.backbone} on {recipe.hardware}"
     failures: list[Failure] = []
     views = {task.sha256: len(task.views) for task in tasks}
     embedded: set[str] = set()
     done = 0
     progress(what, done, planned.num_views)
-    batches = run_workers(tasks, setup, workers)
+    batches = ENGINES[workforce.engine](tasks, setup, workforce)
     try:
         with closing(batches), _publishing(planned.cache) as unpublished:
             for batch in batches:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gelkit.errors import UsageError
-from gelkit.features.devices import Device, DeviceError, OpenVINODevice, TorchDevice
-from gelkit.features.xla import find_tpu_chips, open_emulated_tpu, open_tpu
+from gelkit.features.devices import (
+    Device,
+    DeviceError,
+    OpenVINODevice,
+    TorchDevice,
+    TorchTPUDevice,
+)
+from gelkit.features.xla import (
+    find_tpu_chips,
+    open_emulated_tpu,
+    open_tpu,
+    require_tpu_starts,
+)
 
 
 def open_device(hardware: str, kernel: str = "torch", precision: str = "float32") -> Device:
@@ -40,16 +52,51 @@ def require_hardware(hardware: str, kernel: str = "torch") -> None:
             "Expected a TPU. Received: no TPU chip among this machine's PCI devices. Run on a TPU "
             "host, or add --emulate-tpu to run the same torch_xla program on XLA's CPU client."
         )
-    if hardware.startswith("tpu") and importlib.util.find_spec("torch_xla") is None:
+    if hardware.startswith("tpu") and not _tpu_packages(hardware):
         raise DeviceError(
             "Expected torch_xla. Received: it is not installed. Install gelkit's extra 'xla' (on "
-            "a TPU host 'tpu')."
+            "a TPU host 'tpu', or torch_tpu in its place)."
         )
-    if kernel == "openvino" and importlib.util.find_spec("openvino") is None:
+    if kernel == "openvino" and not _is_installed("openvino"):
         raise DeviceError(
             "Expected OpenVINO, for --kernel openvino. Received: it is not installed. Install "
             "gelkit's extra 'fast', or leave --kernel out."
         )
+
+
+def count_chips(hardware: str) -> int:
+    """Tell, without starting anything, how many chips share what a device embeds at once.
+
+    A guess that may be wrong where chips are hidden from a process; a device that has other chips
+    than that still gives each as much as the others.
+    """
+    if hardware == "tpu" and _tpu_packages(hardware)[:1] == ["torch_xla"]:
+        return max(1, len(find_tpu_chips()))
+    if hardware == "tpu-emulated":
+        return int(os.environ.get("CPU_NUM_DEVICES") or 1)
+    return 1
+
+
+def _tpu_packages(hardware: str) -> list[str]:
+    """Return which installed packages could be the hardware, the one to take first."""
+    known = _TPU_OPENERS if hardware == "tpu" else ("torch_xla",)
+    return [package for package in known if _is_installed(package)]
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _open_any_tpu(precision: str) -> Device:
+    (package, *_) = _tpu_packages("tpu")
+    return _TPU_OPENERS[package](precision)
+
+
+def _open_torch_tpu(precision: str) -> Device:
+    require_tpu_starts("import torch, torch_tpu; print(torch.zeros(1, device='tpu').cpu())")
+    importlib.import_module("torch_tpu")
+    (generation, *_) = find_tpu_chips().values()
+    return TorchTPUDevice("tpu", f"tpu {generation} (1 chip, torch_tpu)", precision)
 
 
 def _open_torch(precision: str) -> Device:
@@ -98,8 +145,13 @@ _CPU_OPENERS: Mapping[str, Callable[[str], Device]] = {
     "winograd": _open_winograd,
     "openvino": _open_openvino,
 }
+_TPU_OPENERS: Mapping[str, Callable[[str], Device]] = {
+    "torch_xla": open_tpu,
+    "torch_tpu": _open_torch_tpu,
+}
+"""Ways to a TPU, by the package that goes it; the two need different versions of torch."""
 _OPENERS: Mapping[str, Callable[[str], Device]] = {
-    "tpu": open_tpu,
+    "tpu": _open_any_tpu,
     "tpu-emulated": open_emulated_tpu,
     "cuda": _open_cuda,
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from shlex import quote
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
@@ -18,22 +18,16 @@ from gelkit.features.workers import Task, decoder_within
 from gelkit.images.catalog import Catalog, image_identity
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits
-from gelkit.images.reading import why_unread
+from gelkit.images.reading import read_ahead, why_unread
+from gelkit.images.shares import Share
+from gelkit.paths import as_path
 from gelkit.progress import Progress, reported, silent
 
 logger = logging.getLogger(__name__)
 
-_FINGERPRINTS_FILE = "fingerprints.json"
-
 
 class MissingEmbeddingsError(GelkitError):
     """Embeddings were asked for that stage one has not made yet."""
-
-    def __init__(self, folder: Path, missing: int, total: int, command: str) -> None:
-        super().__init__(
-            f"Expected {folder} to hold the embeddings of {total} images. Received: {missing} of "
-            f"them are missing. Compute them first: {command}"
-        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +42,8 @@ class Identified:
     """The images whose file cannot be read."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Of pages that the catalog names: the SHA-256 of the file's bytes, by the page's own."""
+    share: Share | None = None
+    """Of a larger catalog: what is remembered of it goes into files of the share's own."""
 
 
 @dataclass(frozen=True)
@@ -104,34 +100,58 @@ def identify(
     *,
     limits: Limits | None = None,
     verify: bool = False,
+    share: Share | None = None,
+    begins_cache: bool = True,
     progress: Progress = silent,
 ) -> Identified:
     """Tell a catalog's images by their files' bytes; of known files without reading them.
 
     :param limits: of which that of bytes counts, for files that are not known yet.
     :param verify: read every file, even those whose size, time and inode are as remembered.
+    :param share: of the catalog, and all that is identified; None: the whole.
+    :param begins_cache: whether to remember them for another run where no cache is yet.
     """
     if isinstance(catalog, Identified):
         return catalog
-    fingerprints = Fingerprints(Path(cache) / _FINGERPRINTS_FILE, trust=not verify)
+    catalog = catalog if share is None else share.of(catalog)
+    root = as_path(cache)
+    remembers = begins_cache or root.is_dir()
+    fingerprints = _fingerprints(root, share, trust=not verify) if remembers else Fingerprints()
     most = (limits or Limits()).bytes
     sha256s: list[str | None] = []
     files: dict[str, str] = {}
     unreadable = [Failure(its.name, "", its.reason, retry=True) for its in catalog.unreadable]
     try:
-        for image in reported(catalog.images, "identify images", len(catalog), progress):
-            try:
-                file = fingerprints.sha256(image.path, most)
-            except OSError as error:
+        told = read_ahead(
+            partial(_sha256_or_error, fingerprints, most), [image.path for image in catalog.images]
+        )
+        images = reported(catalog.images, "identify images", len(catalog), progress)
+        for image, file in zip(images, told, strict=True):
+            if isinstance(file, OSError):
                 sha256s.append(None)
-                unreadable.append(Failure(image.name, "", why_unread(error), retry=True))
+                unreadable.append(Failure(image.name, "", why_unread(file), retry=True))
                 continue
             sha256s.append(image_identity(file, image.page))
             if image.page is not None:
                 files[image_identity(file, image.page)] = file
     finally:
         fingerprints.save()
-    return Identified(catalog, tuple(sha256s), tuple(unreadable), files)
+    return Identified(catalog, tuple(sha256s), tuple(unreadable), files, share)
+
+
+def _sha256_or_error(fingerprints: Fingerprints, most: int, path: Path) -> str | OSError:
+    try:
+        return fingerprints.sha256(path, most)
+    except OSError as error:
+        return error
+
+
+def _fingerprints(root: Path, share: Share | None, trust: bool) -> Fingerprints:
+    """Return what is remembered of files: by a share in a file of its own."""
+    whole = root / "fingerprints.json"
+    if share is not None:
+        return Fingerprints(root / f"fingerprints{share.suffix}.json", [whole], trust=trust)
+    return Fingerprints(whole, sorted(root.glob("fingerprints-*.json")), trust=trust)
 
 
 def plan(
@@ -160,9 +180,9 @@ def plan(
             f"{', '.join(map(str, views)) or 'none'}. Make a plan for each."
         )
     recipe = make_recipe(backbone, hardware, options, augmented=0 not in views)
-    opened = Cache(Path(cache), recipe)
     limits = limits or Limits()
-    identified = identify(catalog, cache, limits=limits, progress=progress)
+    identified = identify(catalog, cache, limits=limits, begins_cache=False, progress=progress)
+    opened = Cache(Path(cache), recipe, identified.share)
     recorded = {failure.sha256 or failure.name: failure for failure in opened.list_failures()}
     decoder = decoder_within(limits)
     wanted: list[Task] = []
@@ -224,35 +244,6 @@ def choose_weights(
         logger.warning("weights auto: what is cached are embeddings of RANDOM weights; using them")
         return replace(options, weights="random")
     return replace(options, weights=_weights_to_be_had(pairs, options))
-
-
-def features_command(
-    pairs: Sequence[tuple[str, str]], options: RecipeOptions, cache: str | Path
-) -> str:
-    """Return the command that makes the embeddings of (backbone, hardware) pairs."""
-    given = {
-        "--backbone": dict.fromkeys(backbone for backbone, _ in pairs),
-        "--hardware": dict.fromkeys(hardware for _, hardware in pairs),
-    }
-    words = ["gelkit features DATA"]
-    words += [f"{option} {value}" for option, values in given.items() for value in values]
-    default = RecipeOptions()
-    words += [
-        _option(field.name, getattr(options, field.name))
-        for field in fields(options)
-        if field.name not in ("emulate_tpu", "augmentations")
-        and getattr(options, field.name) != getattr(default, field.name)
-    ]
-    if options.augmentations != default.augmentations:
-        words += [f"--augment {name}" for name in options.augmentations]
-    words += ["--emulate-tpu"] if options.emulate_tpu and "tpu" in given["--hardware"] else []
-    words += [f"--cache {quote(str(cache))}"] if str(cache) != "features" else []
-    return " ".join(words)
-
-
-def _option(name: str, value: object) -> str:
-    option = f"--{name.replace('_', '-')}"
-    return option if value is True else f"{option} {quote(str(value))}"
 
 
 def _is_cached(

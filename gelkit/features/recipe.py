@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gelkit.errors import UsageError
+from gelkit.errors import UnknownNameError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.weights import WeightsIdentity, identify_weights
 from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
@@ -186,7 +186,7 @@ def make_recipe(
         ("kernel", options.kernel, CPU_KERNELS),
     ):
         if given not in known:
-            raise UsageError(f"Expected the {kind} {' or '.join(known)}. Received: {given!r}.")
+            raise UnknownNameError(kind, given, known)
     if hardware == "cpu":
         _require_precision(CPU_KERNELS[options.kernel], options)
     row = get_backbone(backbone)

@@ -30,6 +30,7 @@ from gelkit.features.shards import (
     encode,
     row_checksums,
 )
+from gelkit.paths import as_path
 from gelkit.processes import import_path
 
 _LIMIT_SECS = 120
@@ -69,7 +70,7 @@ def salvage(path: Path) -> Salvaged | None:
 
 def main() -> None:
     """Write, for the shard named on the command line, its recipe and a shard of its whole rows."""
-    data = Path(sys.argv[1]).read_bytes()
+    data = as_path(sys.argv[1]).read_bytes()
     with h5py.File(io.BytesIO(data), "r") as file:
         recipe = Recipe.from_json(file.attrs["recipe"])
         for name in (*COLUMNS, RECORDS, CHECKSUMS):

@@ -23,6 +23,7 @@ from gelkit.errors import GelkitError
 from gelkit.features.recipe import Recipe
 from gelkit.images.formats import FLAGS
 from gelkit.images.likeness import INTENSITY_STATISTICS
+from gelkit.paths import RemotePath
 
 SCHEMA = "gelkit-embeddings"
 SCHEMA_VERSION = 1
@@ -79,6 +80,12 @@ class Rows:
     def take(self, index: npt.NDArray[np.intp]) -> Rows:
         """Return the rows at ``index``, in its order."""
         return Rows({name: column[index] for name, column in self.columns.items()}, self.provenance)
+
+    def identities(self) -> list[tuple[str, int]]:
+        """Return the SHA-256 and view of each row."""
+        return list(
+            zip(to_strings(self.columns["sha256"]), self.columns["view"].tolist(), strict=True)
+        )
 
 
 def make_rows(columns: Mapping[str, object], provenance: Mapping[str, Any]) -> Rows:
@@ -161,18 +168,39 @@ def read_any(path: Path) -> tuple[Recipe, Rows]:
     return recipe, decode(data, recipe, str(path))
 
 
+def read_recipe(path: Path) -> Recipe:
+    """Read only what a shard says that it is of; errors as of :func:`read`."""
+    with _reading(path) as file:
+        _require_name(path, hashlib.file_digest(file, "sha256").hexdigest())
+        try:
+            with h5py.File(file, "r") as opened:
+                return Recipe.from_json(opened.attrs["recipe"])
+        except DAMAGE as error:
+            raise _damaged(str(path), str(error)) from error
+
+
 def read_identities(path: Path, recipe: Recipe) -> list[tuple[str, int]]:
     """Read only the SHA-256 and view of each row; errors as of :func:`read`."""
-    with _reading(path) as file:  # once, as a compaction may remove it meanwhile
-        _require_name(path, hashlib.file_digest(file, "sha256").hexdigest())
-        with _Opened(file, file.tell(), recipe, str(path)) as shard:
-            digests, views = shard.column("sha256"), shard.column("view")
+    with open_verified(path, recipe) as shard:
+        digests, views = shard.column("sha256"), shard.column("view")
     return list(zip(to_strings(digests), views.tolist(), strict=True))
+
+
+@contextmanager
+def open_verified(path: Path, recipe: Recipe) -> Iterator[OpenShard]:
+    """Open a shard to read parts of it, after its bytes were compared with its name.
+
+    The file is opened once, since a compaction may remove it meanwhile. Errors as of :func:`read`.
+    """
+    with _reading(path) as file:
+        _require_name(path, hashlib.file_digest(file, "sha256").hexdigest())
+        with OpenShard(file, file.tell(), recipe, str(path)) as shard:
+            yield shard
 
 
 def decode(data: bytes, recipe: Recipe, name: str) -> Rows:
     """Read a shard's bytes and verify its rows; errors as of :func:`read`."""
-    with _Opened(io.BytesIO(data), len(data), recipe, name) as shard:
+    with OpenShard(io.BytesIO(data), len(data), recipe, name) as shard:
         columns = {column: shard.column(column) for column in COLUMNS}
         records = tuple(json.loads(record) for record in shard.column(RECORDS))
         rows = Rows(columns, records)
@@ -203,15 +231,15 @@ def to_strings(column: npt.NDArray[Any]) -> list[str]:
     return [value.decode() for value in column.tolist()]
 
 
-class _Opened:
-    """An open shard; what HDF5 raises on damage leaves it as :class:`CacheError`."""
+class OpenShard:
+    """A shard open to be read; what HDF5 raises on damage leaves it as :class:`CacheError`."""
 
     def __init__(
         self, source: io.BufferedReader | io.BytesIO, size: int, recipe: Recipe, name: str
     ) -> None:
         self._source, self._size, self._recipe, self._name = source, size, recipe, name
 
-    def __enter__(self) -> _Opened:
+    def __enter__(self) -> OpenShard:
         try:
             self._file = h5py.File(self._source, "r")
         except DAMAGE as error:
@@ -229,10 +257,33 @@ class _Opened:
             raise _damaged(self._name, str(error)) from error
 
     def attribute(self, name: str) -> object:
+        """Return what the shard says of itself."""
         return self._file.attrs[name]
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Read a dataset that is stored in this file and no larger than the file."""
+    def column(self, name: str, rows: slice = slice(None)) -> npt.NDArray[Any]:
+        """Read a column, or some of its rows.
+
+        :raises CacheError: it is damaged.
+        """
+        try:
+            dataset, dtype = self._dataset(name)
+            values: npt.NDArray[Any] = dataset[rows].astype(dtype, copy=False)
+        except DAMAGE as error:
+            raise _damaged(self._name, str(error)) from error
+        return values
+
+    def count(self, name: str) -> int:
+        """Return how many rows a column has."""
+        return int(self._dataset(name)[0].shape[0])
+
+    def rows_per_chunk(self, name: str) -> int:
+        """Return how many rows of a column are stored together, and read together."""
+        chunks = self._dataset(name)[0].chunks
+        self.require(chunks is not None, f"{name!r} in chunks")
+        return int(chunks[0])
+
+    def _dataset(self, name: str) -> tuple[h5py.Dataset, np.dtype[Any]]:
+        """Return a dataset that is stored in this file and no larger than the file."""
         self.require(isinstance(self._file.get(name, getlink=True), h5py.HardLink), "no links")
         dataset = self._file[name]
         self.require(isinstance(dataset, h5py.Dataset), f"a dataset {name!r}")
@@ -241,10 +292,10 @@ class _Opened:
         dtype = np.dtype(COLUMNS[name]) if name in COLUMNS else dataset.dtype
         self.require(dataset.dtype.kind == dtype.kind, f"{name!r} of the type {dtype}")
         self.require(dataset.ndim == (2 if name in _WIDE_COLUMNS else 1), f"{name!r} in its shape")
-        values: npt.NDArray[Any] = dataset[()].astype(dtype, copy=False)
-        return values
+        return dataset, dtype
 
     def require(self, holds: bool, what: str) -> None:
+        """Call the shard damaged unless something holds."""
         if not holds:
             raise _damaged(self._name, f"not {what}")
 
@@ -269,7 +320,7 @@ class _Opened:
 def _reading(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file to be read; what the disk refuses leaves it as :class:`CacheError`."""
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             yield file
     except FileNotFoundError:
         raise
@@ -278,6 +329,13 @@ def _reading(path: Path) -> Iterator[io.BufferedReader]:
             f"Expected to read {path}. Received: {error.strerror}. Check the disk and the file's "
             "permissions, or give another --cache."
         ) from error
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """Open a file, or an object, whose bytes are all fetched at once."""
+    if isinstance(path, RemotePath):
+        return io.BufferedReader(io.BytesIO(path.read_bytes()))
+    return open(path, "rb")
 
 
 def _verified_bytes(path: Path) -> bytes:

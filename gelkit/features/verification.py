@@ -10,6 +10,7 @@ from gelkit.features.cache import Cache, set_aside
 from gelkit.features.recipe import Recipe
 from gelkit.features.salvage import salvage
 from gelkit.features.shards import CacheError, read_any
+from gelkit.paths import as_path
 from gelkit.progress import Progress, reported, silent
 
 
@@ -37,12 +38,13 @@ def verify(
         aside. What was lost is then missing, and stage one computes it again.
     :raises UsageError: there is no such folder.
     """
-    if not Path(root).is_dir():
+    root = as_path(root)
+    if not root.is_dir():
         raise UsageError(
             f"Expected a folder of caches. Received: {str(root)!r}, which does not exist. Name it "
             "with --cache."
         )
-    shards = sorted(Path(root).glob("*/shard-*.h5"))
+    shards = sorted(root.glob("*/shard-*.h5"))
     verified = [
         _verified(shard, repair)
         for shard in reported(shards, "verify shards", len(shards), progress)

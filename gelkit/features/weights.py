@@ -72,7 +72,8 @@ def load_weights(
     path = find_weights(backbone, weights, weights_dir)
     sha256 = _sha256(path)
     if not _is_path(weights):
-        _require_digits(path, sha256, _published_digits(_registered(backbone, weights)[1]))
+        url = _registered(backbone, weights)[1]
+        _require_digits(path, sha256, url, is_downloaded=weights_dir is None)
     model = build_model(backbone)
     _load_state(model, path)
     return model, sha256
@@ -104,7 +105,7 @@ def verify_weights(backbone: Backbone, folder: Path) -> Path:
     :raises WeightsError: they are not there, or are not what they are called.
     """
     path = find_weights(backbone, "imagenet", folder)
-    _require_digits(path, _sha256(path), _published_digits(backbone.weights_url))
+    _require_digits(path, _sha256(path), backbone.weights_url, is_downloaded=False)
     return path
 
 
@@ -150,12 +151,13 @@ def _sha256(path: Path) -> str:
         ) from error
 
 
-def _require_digits(path: Path, sha256: str, digits: str) -> None:
+def _require_digits(path: Path, sha256: str, url: str, *, is_downloaded: bool) -> None:
+    digits = _published_digits(url)
     if not sha256.startswith(digits):
+        remedy = "Delete it, and run again to download" if is_downloaded else "Copy it anew from"
         raise WeightsError(
             f"Expected a weights file whose SHA-256 begins with {digits}. Received: {path} with "
-            f"{sha256}: damaged, or not what its name says. It was not opened. Delete it, and run "
-            "again to download it."
+            f"{sha256}: damaged, or not what its name says. It was not opened. {remedy} {url}"
         )
 
 
@@ -174,7 +176,8 @@ def _downloaded(url: str, file: str) -> Path:
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsError(
             f"Expected to download {url}. Received: {error}. Without a network, put the file "
-            f"{file} into a folder and name that with --weights-dir, or use --weights random."
+            f"{file} into a folder and name that with --weights-dir (gelkit doctor --no-measure "
+            "lists all files), or use --weights random."
         ) from error
     return path
 

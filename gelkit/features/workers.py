@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -54,9 +54,13 @@ from gelkit.images.inspection import Inspected, draw_pictures
 from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.views import View, render, render_views
+from gelkit.paths import RemotePath, as_path
 
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
 _DECODERS = ("pillow", "tifffile", "imagecodecs")
+_FETCHERS = 8
+_FETCHED_BYTES = 2**24
+"""Of a larger object the bytes are fetched when it is decoded: several would fill the memory."""
 AHEAD = 3
 """Batches that a worker may hold: one that it is at, and those that come next."""
 
@@ -103,7 +107,7 @@ class Setup:
     precision: str
     rendering: Rendering
     batch_size: int
-    """Views that the device embeds at once."""
+    """Views that the device embeds at once, all of its chips together."""
     decoders: int
     """Processes that decode ahead of the device; 0: the process that embeds decodes."""
     provenance: Mapping[str, Any]
@@ -114,7 +118,7 @@ class Setup:
         device, provenance = open_backbone(self)
 
         def step(prepared: Sequence[Prepared | Failure]) -> Batch:
-            return embed(prepared, device, self.batch_size, provenance)
+            return embed(prepared, device, device.batch_size, provenance)
 
         return step
 
@@ -437,7 +441,7 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
         "device": device.name,
         "versions": device.versions() | {"decoder": decoder_version()},
         "weights_sha256": weights_sha256,
-        "batch_size": setup.batch_size,
+        "batch_size": device.batch_size,
     }
 
 
@@ -447,16 +451,52 @@ def _serve(connection: Connection, clock: Clock) -> None:
     step = assignment.open()
     _warm_up(assignment)
     connection.send(None)  # ready: from here on, an image may be to blame
-    with ThreadPoolExecutor(1) as sender:
-        waiting: deque[list[tuple[int, Task | Prepared]]] = deque()
+    with ThreadPoolExecutor(1) as sender, _fetching() as fetchers:
+        waiting: deque[list[tuple[int, Callable[[], Task | Prepared]]]] = deque()
+        most = min(assignment.rendering.limits.bytes, _FETCHED_BYTES)
         while True:
             while not waiting or (len(waiting) < AHEAD and connection.poll()):
-                waiting.append(connection.recv())
-            items = waiting.popleft()
-            batch = step([_prepared(item, number, assignment, clock) for number, item in items])
+                items = connection.recv()
+                waiting.append([(number, _begun(item, most, fetchers)) for number, item in items])
+            batch = step(
+                [_prepared(item(), number, assignment, clock) for number, item in waiting.popleft()]
+            )
             # pickled here, where no image limits the memory; and sent without waiting for the
             # engine, which may be sending itself
             sender.submit(connection.send_bytes, pickle.dumps(batch))
+
+
+@contextmanager
+def _fetching() -> Iterator[ThreadPoolExecutor]:
+    """Yield threads that fetch; when one has failed, the others are not waited for."""
+    fetchers = ThreadPoolExecutor(_FETCHERS)
+    try:
+        yield fetchers
+    finally:
+        fetchers.shutdown(wait=False, cancel_futures=True)
+
+
+def _begun(
+    item: Task | Prepared, most: int, fetchers: ThreadPoolExecutor
+) -> Callable[[], Task | Prepared]:
+    """Begin to fetch the bytes of an object in a store: its image is not to blame for the network.
+
+    :returns: what waits until they are there.
+    """
+    if isinstance(item, Task):
+        path = as_path(item.path)
+        if isinstance(path, RemotePath):
+            return fetchers.submit(_fetched, replace(item, path=path), most).result
+    return lambda: item
+
+
+def _fetched(task: Task, most: int) -> Task:
+    """Return a task with its object's bytes; as it is if they cannot be had, or are too many."""
+    path = task.path
+    with suppress(OSError, MemoryError):
+        if isinstance(path, RemotePath) and path.known().size <= most:
+            return replace(task, path=path.fetched())
+    return task
 
 
 def _prepared(item: Task | Prepared, number: int, assignment: Assignment, clock: Clock) -> Any:

@@ -1,4 +1,9 @@
-"""XLA: torch_xla's devices, a TPU or in its place XLA's CPU client."""
+"""XLA: torch_xla's devices, a TPU or in its place XLA's CPU client.
+
+A host may have several devices: a TPU's chips (on v2, v3 and v7 each is two), or virtual ones of
+the CPU client, as many as ``CPU_NUM_DEVICES`` says. One program then runs on all of them (SPMD):
+the weights are on each, a batch is divided among them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,33 +30,47 @@ from gelkit.features.devices import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 EMULATED = "XLA:CPU (emulated)"
 
 _GOOGLE = "0x1ae0"
-_TPU_CHIPS = frozenset({"0x0027", "0x005e", "0x0063", "0x006f", "0x0056", "0x0062", "0x0076"})
-"""PCI device ids of TPUs, as torch_xla and libtpu look for them."""
+_TPU_CHIPS = {
+    "0x0027": "v2 or v3",
+    "0x0056": "of no public name",
+    "0x005e": "v4",
+    "0x0062": "v5p",
+    "0x0063": "v5e",
+    "0x006f": "v6e",
+    "0x0076": "v7",
+}
+"""TPUs by their PCI device ids, those that torch_xla and libtpu look for."""
 
 _TPU_START_SECS = 180
 
 
 class XLADevice:
-    """A device of torch_xla: a TPU, or XLA's CPU client in its place."""
+    """The devices of torch_xla's client: those of a TPU, or of XLA's CPU client in its place.
 
-    def __init__(self, name: str, precision: str = "float32") -> None:
+    :param devices: how many there are; with one, nothing is divided.
+    """
+
+    def __init__(self, name: str, precision: str = "float32", devices: int = 1) -> None:
         self.name = name
+        self.batch_size = 0
         self._precision = precision
+        self._devices = devices
+        self._mesh = _mesh(devices) if devices > 1 else None
         self._model: nn.Sequential | None = None
-        self._batch_size = 0
 
     def prepare(self, model: nn.Sequential, batch_size: int) -> None:
-        """Move the model to the device."""
+        """Copy the model to every device."""
         import torch_xla
 
         self._model = rounded(model, self._precision).to(torch_xla.device())
         torch_xla.sync()
-        self._batch_size = batch_size
+        self.batch_size = -(-batch_size // self._devices) * self._devices
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embed a batch; the first one compiles."""
@@ -60,23 +79,36 @@ class XLADevice:
 
         assert self._model is not None, "prepare() comes first"
         with torch.no_grad():  # under inference_mode a linear layer fails on XLA
-            batch = torch.from_numpy(padded(views, self._batch_size)).to(torch_xla.device())
+            batch = torch.from_numpy(padded(views, self.batch_size)).to(torch_xla.device())
+            self._lay_out(batch, "data", None, None)
             values = embedded(self._model, batch, self._precision)
+            self._lay_out(values, None, None)  # whole on each: gathering it later compiles again
             torch_xla.sync()
             return to_numpy(values, len(views))
+
+    def _lay_out(self, tensor: torch.Tensor, *axes: str | None) -> None:
+        """Say along which axis the devices share a tensor; None: all have all of it."""
+        if self._mesh is not None:
+            from torch_xla.distributed import spmd
+
+            spmd.mark_sharding(tensor, self._mesh, axes)
 
     def versions(self) -> dict[str, str]:
         """Tell the versions of torch, torchvision and torch_xla."""
         return package_versions("torch", "torchvision", "torch_xla")
 
 
-def find_tpu_chips(root: Path = Path("/sys/bus/pci/devices")) -> list[str]:
-    """List the PCI addresses of TPU chips, in under a millisecond and without any import."""
-    return sorted(
-        device.name
-        for device in root.glob("*")
-        if _read(device / "vendor") == _GOOGLE and _read(device / "device") in _TPU_CHIPS
-    )
+def find_tpu_chips(root: Path = Path("/sys/bus/pci/devices")) -> dict[str, str]:
+    """Return this host's TPU chips: the generation of each, by PCI address.
+
+    It takes under a millisecond and imports nothing.
+    """
+    return {
+        device.name: _TPU_CHIPS[identity]
+        for device in sorted(root.glob("*"))
+        if _read(device / "vendor") == _GOOGLE
+        and (identity := _read(device / "device")) in _TPU_CHIPS
+    }
 
 
 def xla_compiles() -> int:
@@ -88,21 +120,29 @@ def xla_compiles() -> int:
 
 
 def open_tpu(precision: str) -> Device:
-    """Open the TPU, having tried in another process that it starts."""
-    _require_tpu_starts()
-    _start_xla("TPU")
-    return XLADevice(f"tpu ({len(find_tpu_chips())} chips)", precision)
+    """Open the TPU, all chips of this host, having tried in another process that it starts.
+
+    :raises DeviceError: it does not start, or is one with the TPUs of other hosts.
+    """
+    require_tpu_starts("import torch_xla; print(torch_xla.device())")
+    devices = _start_xla("TPU")
+    generation = " and ".join(sorted(set(find_tpu_chips().values())))
+    return XLADevice(f"tpu {generation} ({_counted(devices)})", precision, devices)
 
 
 def open_emulated_tpu(precision: str) -> Device:
-    """Open XLA's CPU client."""
-    _start_xla("CPU")
-    return XLADevice(EMULATED, precision)
+    """Open XLA's CPU client, with as many virtual devices as CPU_NUM_DEVICES says."""
+    devices = _start_xla("CPU")
+    several = f"{EMULATED.removesuffix(')')}, {_counted(devices)})"
+    return XLADevice(EMULATED if devices == 1 else several, precision, devices)
 
 
-def _require_tpu_starts() -> None:
-    """Start the TPU in another process first: a start that fails can hang for many minutes."""
-    program = "import torch_xla; print(torch_xla.device())"
+def require_tpu_starts(program: str) -> None:
+    """Start the TPU in another process first: a start that fails can hang for many minutes.
+
+    :param program: what starts it, in Python.
+    :raises DeviceError: it does not start, or not in time.
+    """
     environment = os.environ | {"PJRT_DEVICE": "TPU"}
     try:
         subprocess.run(
@@ -115,7 +155,8 @@ def _require_tpu_starts() -> None:
     except subprocess.TimeoutExpired as error:
         raise DeviceError(
             f"Expected the TPU to start within {_TPU_START_SECS} seconds. Received: nothing. "
-            "Another process may hold it: end that and run again."
+            "Another process may hold it: end that and run again. Or this host is one of several "
+            "that wait for each other: see 'Several hosts' in the documentation of TPUs."
         ) from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -124,8 +165,11 @@ def _require_tpu_starts() -> None:
         ) from error
 
 
-def _start_xla(client: str) -> None:
-    """Import torch_xla for one client of XLA; a process can have only one."""
+def _start_xla(client: str) -> int:
+    """Import torch_xla for one client of XLA, of which a process can have only one.
+
+    :returns: how many devices it has.
+    """
     chosen = os.environ.get("PJRT_DEVICE")
     if chosen not in (None, client) and "torch_xla" in sys.modules:
         raise DeviceError(
@@ -142,6 +186,33 @@ def _start_xla(client: str) -> None:
             "Install gelkit's extra 'xla' (on a TPU host 'tpu')."
         ) from error
     _compute_float32_in_full()
+    return _join_devices()
+
+
+def _join_devices() -> int:
+    """Have one program run on all devices of this host, if there are several; return how many."""
+    from torch_xla import runtime
+
+    if runtime.process_count() > 1:
+        raise DeviceError(
+            f"Expected a TPU of one host. Received: one of {runtime.process_count()} hosts. Start "
+            "each host's chips alone, with a part of the images (--shard): see 'Several hosts' in "
+            "the documentation of TPUs."
+        )
+    devices: int = runtime.global_runtime_device_count()
+    if devices > 1 and not runtime.is_spmd():
+        runtime.use_spmd()  # before the first tensor
+    return devices
+
+
+def _mesh(devices: int) -> Any:
+    from torch_xla.distributed import spmd
+
+    return spmd.Mesh(np.arange(devices), (devices,), ("data",))
+
+
+def _counted(devices: int) -> str:
+    return "1 device" if devices == 1 else f"{devices} devices"
 
 
 def _compute_float32_in_full() -> None:

@@ -18,6 +18,7 @@ import pandas as pd
 import gelkit
 from gelkit.features.recipe import RecipeOptions
 from gelkit.heads.assessment import assess
+from gelkit.heads.availability import choose_available
 from gelkit.heads.calibration import calibration
 from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.datasets import Dataset, decisive, load_dataset
@@ -37,6 +38,7 @@ from gelkit.heads.saved import (
 from gelkit.heads.sources import score_sources, with_sources
 from gelkit.heads.training import Job, Settings, Trained, train_all
 from gelkit.images.catalog import Catalog, require_classes, write_manifest
+from gelkit.paths import require_local
 from gelkit.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,8 @@ def compare(
     :param out: a folder for the heads, results.csv and predictions.csv; what is there already and
         would come out the same is not trained again. Other heads there that can be compared stay
         in the results, the rest is left out and logged as a warning. None keeps nothing.
-    :param configurations: default: the 24, and what was added to the tables.
+    :param configurations: default: the 24, and what was added to the tables; those on tpu only if
+        there is a TPU, embeddings of them are cached, or ``options`` say to emulate one.
     :param source_regex: finds each image's source (instrument, laboratory or date) in its name:
         what the first group captures, instead of the catalog's. With several sources each is held
         out once, beside the cross-validation.
@@ -79,14 +82,16 @@ def compare(
         labels, or a training that diverged; heads that were finished are kept.
     :raises MissingEmbeddingsError: no configuration has cached embeddings.
     """
-    chosen = tuple(choose_configurations() if configurations is None else configurations)
+    if configurations is None:
+        configurations, _ = choose_available(cache, options)
+    chosen = tuple(configurations)
+    folder = None if out is None else require_local(out, "folder for results")
     training = with_sources(catalog.only("train"), source_regex)
     require_classes(training)
     dataset = load_dataset(
         training, chosen, Path(cache), options or RecipeOptions(), settings or Settings(), progress
     )
     available = [c for c in chosen if (c.backbone, c.hardware) in dataset.embeddings]
-    folder = None if out is None else Path(out)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         _keep_test_set(catalog.only("test"), folder)

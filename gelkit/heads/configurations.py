@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-from gelkit.errors import UsageError
+from gelkit.errors import UnknownNameError
 from gelkit.features.backbones import BACKBONES
 from gelkit.features.recipe import HARDWARE
 from gelkit.heads.architectures import HEADS, OPTIMIZERS
@@ -70,10 +70,7 @@ def choose_configurations(
     for axis, (chosen, known) in axes.items():
         unknown = [name for name in chosen if name not in known]
         if unknown:
-            article = "an" if axis[0] in "aeiou" else "a"
-            raise UsageError(
-                f"Expected {article} {axis}: {', '.join(known)}. Received: {unknown[0]!r}."
-            )
+            raise UnknownNameError(axis, unknown[0], known)
     return tuple(
         configuration
         for configuration in all_configurations()

@@ -14,12 +14,12 @@ from typing import TypeVar
 import numpy as np
 
 from gelkit.errors import UsageError
+from gelkit.features.advice import missing_embeddings, say_how
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import load
 from gelkit.features.planning import (
     Identified,
     MissingEmbeddingsError,
-    features_command,
     identify,
     plan,
 )
@@ -31,6 +31,7 @@ from gelkit.heads.splits import LEFT_OUT, Folds, make_splits, splits_fingerprint
 from gelkit.heads.training import Settings
 from gelkit.images.catalog import Catalog
 from gelkit.progress import Progress, silent
+from gelkit.text import counted, listed, shown
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +105,12 @@ def dataset_fingerprint(embeddings: Embeddings) -> str:
 
 
 def warn_of_failures(embeddings: Embeddings) -> None:
-    """Log which images take no part because stage one could not read them."""
+    """Log which images take no part because stage one could not read them, a line for each."""
     if embeddings.failures:
         logger.warning(
-            "%d images could not be read and take no part: %s",
-            len(embeddings.failures),
-            "; ".join(f"{failure.name}: {failure.error}" for failure in embeddings.failures),
+            "left out: %s that could not be read:\n%s",
+            counted(len(embeddings.failures), "image"),
+            listed([f"{shown(its.name)}: {shown(its.error)}" for its in embeddings.failures]),
         )
 
 
@@ -130,7 +131,7 @@ def load_dataset(
     :raises MissingEmbeddingsError: no configuration has cached embeddings.
     """
     pairs = list(dict.fromkeys((c.backbone, c.hardware) for c in configurations))
-    identified = identify(catalog, cache)
+    identified = identify(catalog, cache, begins_cache=False)
     options, embeddings = _load_available(identified, pairs, cache, options)
     embeddings = in_common(embeddings)
     first = next(iter(embeddings.values()))
@@ -168,11 +169,12 @@ def in_common(embeddings: Mapping[Key, Embeddings]) -> dict[Key, Embeddings]:
     for key, its in embeddings.items():
         kept = np.flatnonzero([digest in common for digest in its.sha256s])
         if len(kept) < len(its):
+            left_out = [its.names[i] for i in range(len(its)) if its.sha256s[i] not in common]
             logger.warning(
-                "%d images take no part, since they failed for another recipe than %s: %s",
-                len(its) - len(kept),
+                "left out: %s that failed for another recipe than %s:\n%s",
+                counted(len(left_out), "image"),
                 its.recipe.folder_name,
-                ", ".join(its.names[i] for i in range(len(its)) if its.sha256s[i] not in common),
+                listed([shown(name) for name in left_out]),
             )
         taken[key] = its.take(kept)
     return taken
@@ -191,17 +193,13 @@ def _load_available(
         if available:
             if chosen.weights != weights[0]:
                 logger.warning("weights auto: only embeddings of RANDOM weights are cached")
-            _warn_of_missing([pair for pair in pairs if pair not in available], chosen, cache)
+            missing = [pair for pair in pairs if pair not in available]
+            _warn_of_missing(missing, chosen, cache, catalog.catalog.given)
             return chosen, available
     backbone, hardware = pairs[0]
     first = replace(options, weights=weights[0])
     planned = plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=first)
-    raise MissingEmbeddingsError(
-        planned.cache.folder,
-        len(planned.tasks),
-        len(planned.catalog),
-        features_command(pairs, options, cache),
-    )
+    raise missing_embeddings(planned, pairs, options)
 
 
 def _load_cached(
@@ -217,15 +215,18 @@ def _load_cached(
 
 
 def _warn_of_missing(
-    missing: Sequence[tuple[str, str]], options: RecipeOptions, cache: Path
+    missing: Sequence[tuple[str, str]],
+    options: RecipeOptions,
+    cache: Path,
+    given: Sequence[str],
 ) -> None:
     for hardware in dict.fromkeys(hardware for _, hardware in missing):
         absent = [pair for pair in missing if pair[1] == hardware]
         logger.warning(
-            "left out, since their embeddings are not cached: %s on %s. Compute them with: %s",
+            "left out, since their embeddings are not cached: %s on %s. %s",
             ", ".join(backbone for backbone, _ in absent),
             hardware,
-            features_command(absent, options, cache),
+            say_how(absent, options, cache, given),
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.similarity import near_duplicates
 from gelkit.images.views import View, render
 from gelkit.progress import Progress, silent
+from gelkit.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -84,22 +85,25 @@ def find_near_copies(
 def require_splittable(embeddings: Embeddings, groups: Groups, folds: int) -> None:
     """Check that there is enough to cross-validate on; log a warning where there is little.
 
-    :raises UsageError: a class with fewer than two groups for each fold, or a group so large that
-        it would fill more than a fold of its class.
+    :raises UsageError: classes with fewer than two groups for each fold, or a group so large that
+        it would fill more than a fold of its class. The folds that the message advises are enough.
     """
-    targets = embeddings.targets
-    for number, name in enumerate(embeddings.classes):
-        members = np.flatnonzero(targets == number)
-        its_groups, sizes = np.unique(groups[members], return_counts=True)
-        _require_enough(name, len(members), len(its_groups), folds)
-        if sizes.max() > len(members) / folds:
-            largest = members[groups[members] == its_groups[sizes.argmax()]]
+    classes = [
+        _Class.of(name, np.flatnonzero(embeddings.targets == number), groups)
+        for number, name in enumerate(embeddings.classes)
+    ]
+    possible = min(its.most_folds for its in classes)
+    fewer = f", or use --folds {possible}" if possible > 1 else ""
+    _require_enough(classes, folds, fewer)
+    for its in classes:
+        if len(its.largest) * folds > len(its.members):
             raise UsageError(
-                f"Expected no group larger than a fold of its class, {len(members)} / {folds} = "
-                f"{len(members) / folds:.1f} images. Received: {len(largest)} images of {name!r} "
-                f"that are near-identical or of one group ({_listed(embeddings, largest)}). Keep "
-                "some of them only, or use fewer --folds."
+                f"Expected no group larger than a fold of its class, {len(its.members)} / {folds} "
+                f"= {len(its.members) / folds:.1f} images. Received: {len(its.largest)} images of "
+                f"{its.name!r} that are near-identical or of one group "
+                f"({_listed(embeddings, its.largest)}). Keep some of them only{fewer}."
             )
+        _warn_of_few(its)
 
 
 def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
@@ -162,20 +166,51 @@ def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:
             )
 
 
-def _require_enough(name: str, images: int, groups: int, folds: int) -> None:
-    if groups < 2 * folds:
+@dataclass(frozen=True)
+class _Class:
+    """What decides into how many folds a class can be split."""
+
+    name: str
+    members: npt.NDArray[np.intp]
+    """The places of its images."""
+    num_groups: int
+    largest: npt.NDArray[np.intp]
+    """The places of the images of its largest group."""
+
+    @classmethod
+    def of(cls, name: str, members: npt.NDArray[np.intp], groups: Groups) -> _Class:
+        its_groups, sizes = np.unique(groups[members], return_counts=True)
+        largest = members[groups[members] == its_groups[sizes.argmax()]]
+        return cls(name, members, len(its_groups), largest)
+
+    @property
+    def most_folds(self) -> int:
+        """Of so many each has two groups, and none is filled by one."""
+        return min(self.num_groups // 2, len(self.members) // len(self.largest))
+
+
+def _require_enough(classes: Sequence[_Class], folds: int, fewer: str) -> None:
+    small = [its for its in classes if its.num_groups < 2 * folds]
+    if small:
+        counts = [
+            f"{its.num_groups} in {its.name!r} ({counted(len(its.members), 'image')})"
+            for its in sorted(small, key=lambda its: its.num_groups)
+        ]
         raise UsageError(
             f"Expected at least {2 * folds} groups in each class, two for each of {folds} folds. "
-            f"Received: {groups} in {name!r}, which has {images} images (near-identical ones are "
-            f"one group). Add images, or use --folds {max(2, groups // 2)}."
+            f"Received: {', '.join(counts)}. Near-identical images are one group. Add "
+            f"images{fewer}."
         )
-    if groups < FEW_GROUPS:
+
+
+def _warn_of_few(its: _Class) -> None:
+    if its.num_groups < FEW_GROUPS:
         logger.warning(
             "the class %r has %d groups (%d images): below %d no interval is narrow, and the best "
             "configuration may be so by luck",
-            name,
-            groups,
-            images,
+            its.name,
+            its.num_groups,
+            len(its.members),
             FEW_GROUPS,
         )
 

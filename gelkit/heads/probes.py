@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -259,6 +260,32 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
+_SPOKEN: Mapping[str, str] = {
+    "std": "contrast, the spread of brightness",
+    "minimum": "the darkest pixel",
+    "maximum": "the brightest pixel",
+    "fraction_at_0": "the share of wholly black pixels",
+    "fraction_at_1": "the share of wholly white pixels",
+    **{
+        name: f"the brightness that {name.removeprefix('percentile_')}% of the pixels stay below"
+        for name in INTENSITY_STATISTICS
+        if name.startswith("percentile_")
+    },
+    "mean": "the mean brightness",
+    "size": "the number of pixels",
+    "aspect": "height divided by width",
+    "bytes per pixel": "how far the file is compressed",
+    "format": "the file's format",
+    "mode": "how the file stores grey or colour",
+    "bit depth": "how many levels of grey the file can store",
+    "polarity": "dark on light or light on dark",
+}
+"""The parts that probes see, in words."""
+
+_TELLING = re.compile(r"(\w[\w ]*) \((\d\.\d\d)\)")
+"""A part in the cell ``most_telling``."""
+
+
 def describe_telling(telling: Mapping[str, float]) -> str:
     """Return the cell ``most_telling``, such as ``mode (1.00), format (0.77)``."""
     return ", ".join(f"{name} ({accuracy:.2f})" for name, accuracy in telling.items())
@@ -333,7 +360,11 @@ def _is_close(name: str, best: Mapping[str, float], rows: Mapping[Any, Mapping[A
 
 
 def _sentence(probe: Probe, row: Mapping[Any, Any], best: Mapping[str, float]) -> str:
-    telling = f" Most telling alone: {row['most_telling']}." if row["most_telling"] else ""
+    named = "; ".join(
+        f"{_SPOKEN[name]} ({name}, {accuracy})"
+        for name, accuracy in _TELLING.findall(row["most_telling"])
+    )
+    telling = f" Most telling alone: {named}." if named else ""
     return (
         f"A model that sees only {probe.sees} has an accuracy of {row['accuracy']:.2f} beside the "
         f"best's {best['accuracy']:.2f} (95% interval {best['accuracy_low']:.2f} to "

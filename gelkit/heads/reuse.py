@@ -187,9 +187,9 @@ def _cached_rows(head: SavedHead, cache: Path) -> Rows:
     try:
         return opened.read(head.sha256s)
     except KeyError as error:
+        held = "a cache that lacks some" if any(opened.folder.glob("shard-*.h5")) else "no cache"
         raise GelkitError(
-            f"Expected {opened.folder} to hold the embeddings of the "
+            f"Expected {str(opened.folder.resolve())!r} to hold the embeddings of the "
             f"{len(head.sha256s)} images that {head.configuration.name} was trained on. Received: "
-            f"none of the one with the SHA-256 {error.args[0]}. Name their --cache, or copy it "
-            "here beside the heads."
+            f"{held} there. Name with --cache the folder of caches that gelkit heads read."
         ) from error

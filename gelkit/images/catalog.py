@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 from gelkit.errors import UsageError
 from gelkit.images.reading import irregular
+from gelkit.paths import RemotePath, as_path
 from gelkit.tables import numbered_rows, unguarded, write_table
 
 IMAGE_SUFFIXES = frozenset(
@@ -62,6 +65,8 @@ class Catalog:
     """Names of files that are no images."""
     unreadable: tuple[Unreadable, ...] = ()
     """Pipes, folders, dangling links and the like that are called like images."""
+    given: tuple[str, ...] = field(default=(), compare=False)
+    """The arguments of a command that reads the same data; empty if it was not read."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -93,7 +98,7 @@ def page_name(name: str, page: int | None) -> str:
 
 
 def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> Catalog:
-    """List the images of folders, files and CSV manifests.
+    """List the images of folders, files and CSV manifests, on this machine or in a store.
 
     A folder's first level of sub-folders names the classes; a manifest is a CSV file with the
     column ``path`` (relative to the manifest's folder) and any of ``label``, ``group``,
@@ -102,22 +107,28 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
     Of a manifest's cells, ``'=`` and the like at the beginning stand for ``=``, as in every table
     of gelkit, so that one may be made of another; all other cells are what they say.
 
+    In a store (``s3://bucket/folder``) a folder is what its objects' names make one. Of images
+    there, the catalog keeps what the listing told: it is read anew to see what has changed.
+
     :param allow_outside: let a manifest name files outside its own folder.
     :raises UsageError: data that does not exist, no image at all, or a manifest that cannot be
         understood.
+    :raises StoreError: a store that cannot be reached, or lets nobody in.
     """
     if not data:
         raise UsageError("Expected a folder of images or a CSV manifest. Received: nothing.")
-    pieces = [_readable_piece(Path(piece), allow_outside) for piece in data]
+    paths = [as_path(piece) for piece in data]
+    pieces = [_readable_piece(path, allow_outside) for path in paths]
     catalog = Catalog(
         name=pieces[0].name,
         images=tuple(image for piece in pieces for image in piece.images),
         skipped=tuple(name for piece in pieces for name in piece.skipped),
         unreadable=tuple(its for piece in pieces for its in piece.unreadable),
+        given=(*map(str, paths), *(["--allow-outside"] if allow_outside else [])),
     )
     if not catalog.images:
         raise UsageError(
-            f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {_listed(data)}. "
+            f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {_listed(paths)}. "
             f"Received: no image and {len(catalog.skipped)} other files{_unread(catalog)}. "
             "Give a folder with a sub-folder of images for each class, or a CSV manifest."
         )
@@ -139,7 +150,7 @@ def require_classes(catalog: Catalog) -> None:
         raise UsageError(
             f"Expected a label for every image of {catalog.name!r}. "
             f"Received: {len(unlabelled)} without one ({_listed(unlabelled)}). "
-            "Move them into a class folder, or fill the manifest's column 'label'."
+            f"{_move_or_go_up(catalog)} a class folder, or fill the manifest's column 'label'."
         )
     if len(catalog.classes) < 2:
         raise UsageError(
@@ -147,6 +158,18 @@ def require_classes(catalog: Catalog) -> None:
             f"Received: {len(catalog.classes)} ({_listed(catalog.classes)}). "
             "Make a sub-folder of images for each class, or give the manifest another label."
         )
+
+
+def _move_or_go_up(catalog: Catalog) -> str:
+    """Say to move images without labels; first, if the data may be a class, what is above it."""
+    folder = as_path(catalog.given[0]) if len(catalog.given) == 1 else None
+    if folder is None or catalog.classes or not folder.is_dir():
+        return "Move them into"
+    above = folder.parent if folder.name else folder.resolve().parent
+    return (
+        f"Is {str(folder)!r} one of the classes? Then give the folder above it: "
+        f"{str(above if above != Path() else above.absolute())!r}. Otherwise move them into"
+    )
 
 
 def write_manifest(catalog: Catalog, path: Path) -> None:
@@ -196,7 +219,8 @@ def _read_piece(path: Path, allow_outside: bool) -> Catalog:
 
 def _read_folder(root: Path) -> Catalog:
     images, skipped, unreadable = [], [], []
-    for path, trouble in _found_below(root):
+    found = _stored_below(root) if isinstance(root, RemotePath) else _found_below(root)
+    for path, trouble in found:
         name = path.relative_to(root).as_posix()
         if trouble is not None:
             unreadable.append(Unreadable(name, trouble))
@@ -238,6 +262,19 @@ def _found_below(root: Path) -> list[tuple[Path, str | None]]:
     return sorted(found, key=lambda pair: pair[0].relative_to(root).as_posix())
 
 
+def _stored_below(root: RemotePath) -> list[tuple[Path, str | None]]:
+    """Return all objects below a folder of a store, as :func:`_found_below` does files."""
+    paths = sorted(root.walk_objects(), key=lambda path: path.relative_to(root).as_posix())
+    return [(path, _stored_trouble(path)) for path in paths]
+
+
+def _stored_trouble(path: RemotePath) -> str | None:
+    if path.suffix.lower() not in IMAGE_SUFFIXES or path.is_true:
+        return None
+    named = path.listed.url if path.listed else str(path)
+    return f"expected a name that a path can have. Received: {named!r}. Copy the object to another"
+
+
 def _trouble(path: Path) -> str | None:
     """Say why something that is called like an image cannot be one; None if it is a file."""
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -269,9 +306,10 @@ def _read_manifest(path: Path, allow_outside: bool) -> Catalog:
     _require_columns(path, columns)
     troubles: dict[int, str] = {}
     images: dict[int, CatalogImage] = {}
+    listings = _Listings()
     for line, row in rows:
         try:
-            images[line] = _manifest_image(path, columns, row, allow_outside)
+            images[line] = _manifest_image(path, columns, row, allow_outside, listings)
         except _RowError as error:
             troubles[line] = str(error)
     troubles |= _doubled(images)
@@ -296,7 +334,11 @@ class _RowError(ValueError):
 
 
 def _manifest_image(
-    manifest: Path, columns: Sequence[str], cells: Sequence[str], allow_outside: bool
+    manifest: Path,
+    columns: Sequence[str],
+    cells: Sequence[str],
+    allow_outside: bool,
+    listings: _Listings,
 ) -> CatalogImage:
     if len(cells) != len(columns):
         raise _RowError(f"expected {len(columns)} cells, received {len(cells)}")
@@ -304,14 +346,17 @@ def _manifest_image(
     given = row["path"]
     if not given or "\0" in given:
         raise _RowError(f"expected the path of an image, received {_quoted(given)}")
-    path = manifest.parent / given
+    path = _joined(manifest.parent, given)
     if not allow_outside and not _is_inside(path, manifest.parent):
         raise _RowError(
             f"expected a path inside the manifest's folder, received {_quoted(given)}: move the "
             "manifest above its images, or say --allow-outside"
         )
     try:
-        kind = irregular(os.stat(path).st_mode)
+        if isinstance(path, RemotePath):
+            path, kind = listings.find(path), None
+        else:
+            kind = irregular(os.stat(path).st_mode)
     except OSError as error:
         kind = error.strerror
     if kind is not None:
@@ -339,8 +384,41 @@ def _page(cell: str | None) -> int | None:
     return int(cell)
 
 
+class _Listings:
+    """The folders of stores that the rows of a manifest lie in, each listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[Path, RemotePath]] = {}
+
+    def find(self, path: RemotePath) -> RemotePath:
+        """Return a path with what its folder's listing says of it.
+
+        :raises FileNotFoundError: it is not listed.
+        """
+        folder = path.parent
+        if folder not in self._folders:
+            self._folders[folder] = {its: its for its in folder.list_objects() if its.is_true}
+        try:
+            return self._folders[folder][path]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+
+
+def _joined(folder: Path, given: str) -> Path:
+    """Return the path that a manifest in a folder names; in a store, without ``..``."""
+    path = as_path(given)
+    if not path.is_absolute():
+        path = folder / given
+    if not isinstance(path, RemotePath):
+        return path
+    store, bucket, *names = path.parts
+    return RemotePath(store, bucket, posixpath.normpath("/".join(["", *names])).lstrip("/"))
+
+
 def _is_inside(path: Path, folder: Path) -> bool:
     """Tell whether a path leads into a folder, wherever links on its way point."""
+    if isinstance(path, RemotePath) or isinstance(folder, RemotePath):
+        return path.is_relative_to(folder)
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 

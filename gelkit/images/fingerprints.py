@@ -7,11 +7,13 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gelkit.files import make_folder, write_atomically
 from gelkit.images.reading import hash_bytes
+from gelkit.paths import RemotePath, as_path
 
 logger = logging.getLogger(__name__)
 
@@ -23,23 +25,34 @@ _SETTLING_SECS = 2.0
 class _Known:
     size: int
     mtime_ns: int
-    inode: int
+    identity: int | str
+    """The inode; of an object in a store, which has no mtime here, its ETag."""
     sha256: str
 
 
 class Fingerprints:
     """Tells the SHA-256 of files; remembers it by path, size, modification time and inode.
 
+    Of objects in stores it remembers it by URL, size and ETag, as the listing told them that the
+    catalog was made from.
+
     What is remembered is only a shortcut: ``file`` may be deleted at any time.
 
     :param file: where to remember between runs; None remembers only within this object.
+    :param others: what other processes remember is as good; what of it is asked for, this one
+        remembers too.
     :param trust: whether what earlier runs remembered counts; if not, every file is read again.
     """
 
-    def __init__(self, file: Path | None = None, *, trust: bool = True) -> None:
-        self._file = file
+    def __init__(
+        self, file: Path | None = None, others: Iterable[Path] = (), *, trust: bool = True
+    ) -> None:
+        self._file = None if file is None else as_path(file)
         self._trust = trust
-        self._known = {} if file is None else _read(file)
+        self._known = {} if self._file is None else _read(self._file)
+        self._others: dict[str, _Known] = {}
+        for other in others:
+            self._others |= _read(as_path(other))
         self._changed = False
 
     def sha256(self, path: Path, most: int = sys.maxsize) -> str:
@@ -48,24 +61,27 @@ class Fingerprints:
         :param most: larger files are not read; what is remembered of them counts all the same.
         :raises OSError: the file cannot be read, is no regular file, or too large.
         """
-        status = os.stat(path)
-        key = os.path.abspath(path)
-        known = self._known.get(key)
-        stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
-        if self._trust and known is not None and stamp == (known.size, known.mtime_ns, known.inode):
-            return known.sha256
+        key, stamp = _signs(as_path(path))
+        for known in (self._known.get(key), self._others.get(key)) if self._trust else ():
+            if known is not None and stamp == (known.size, known.mtime_ns, known.identity):
+                self._remember(key, known)
+                return known.sha256
         digest = hash_bytes(path, most)
-        if time.time() - status.st_mtime > _SETTLING_SECS:
-            self._known[key] = _Known(*stamp, digest)
-            self._changed = True
+        if time.time() - stamp[1] / 1e9 > _SETTLING_SECS:
+            self._remember(key, _Known(*stamp, digest))
         return digest
+
+    def absorb(self, file: Path) -> None:
+        """Remember what another process remembered in a file of its own, where nothing else is."""
+        for key, known in _read(file).items():
+            self._remember(key, self._known.get(key, known))
 
     def save(self) -> None:
         """Remember for the next run, in the file given at the start, if the disk lets it."""
         if self._file is None or not self._changed:
             return
         rows = {
-            path: [known.size, known.mtime_ns, known.inode, known.sha256]
+            path: [known.size, known.mtime_ns, known.identity, known.sha256]
             for path, known in self._known.items()
         }
         try:
@@ -79,6 +95,20 @@ class Fingerprints:
             )
             return
         self._changed = False
+
+    def _remember(self, key: str, known: _Known) -> None:
+        self._changed |= self._known.get(key) != known
+        self._known[key] = known
+
+
+def _signs(path: Path) -> tuple[str, tuple[int, int, int | str]]:
+    """Return what a file is remembered under, and what tells whether it has changed."""
+    if isinstance(path, RemotePath):
+        found = path.known()
+        settled = 0 if found.etag else time.time_ns()
+        return str(path), (found.size, settled, found.etag)
+    status = os.stat(path)
+    return os.path.abspath(path), (status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _read(file: Path) -> dict[str, _Known]:

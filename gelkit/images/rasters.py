@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import warnings
 
@@ -31,6 +32,8 @@ _GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("LA", "P", "PA", "RGB", "RGBA")
 _COLOUR_PLACES = (64, 64)
 """Columns and rows in which colour is looked for, as :func:`is_coloured` does in larger arrays."""
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+"""Signatures that nothing else begins with."""
 COLOUR_TOLERANCE = 16
 """Of 255: JPEG's rounding tints grey by a few values, and a tint within this loses nothing."""
 
@@ -49,9 +52,34 @@ def read(data: bytes, options: DecodeOptions, limits: Limits) -> StoredPicture:
         except UnidentifiedImageError:
             raise ImageError(
                 "expected PNG, JPEG, TIFF, BMP, GIF or WebP, or a .gel, .1sc or .scn file. "
-                "Received: something else. The own formats of LI-COR Odyssey, iBright and "
-                "Amersham imagers are not read: export a 16-bit TIFF from the imager's program."
+                f"Received: {_unidentified(data)}"
             ) from None
+
+
+def _unidentified(data: bytes) -> str:
+    """Say what bytes are that are no picture, and what to do about that."""
+    if not data:
+        return "an empty file. Copy or export the image again."
+    if data.startswith(_BEGINNINGS):
+        return "one that is cut off or damaged. Copy or export the image again."
+    text = _beginning_of_text(data)
+    if text is not None:
+        is_page = text.lstrip().lower().startswith(("<!doctype html", "<html"))
+        return f"{'a web page (HTML)' if is_page else 'a text file'}. Give the image itself."
+    return (
+        "something else. The own formats of LI-COR Odyssey, iBright and Amersham imagers are not "
+        "read: export a 16-bit TIFF from the imager's program."
+    )
+
+
+def _beginning_of_text(data: bytes) -> str | None:
+    """Return what the first 4096 bytes say in UTF-8; None if they are not text alone."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data[:4096])
+    except UnicodeDecodeError:
+        return None
+    is_text = all(character.isprintable() or character.isspace() for character in text)
+    return text if is_text else None
 
 
 def _read_opened(

@@ -1,4 +1,4 @@
-"""Reading: the bytes of regular files, and nothing that could block or never end."""
+"""Reading: the bytes of regular files and of objects in stores, and nothing that never ends."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
+
+from gelkit.paths import RemotePath, as_path
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -21,6 +27,10 @@ _KINDS = {
 
 
 _PIECE_BYTES = 2**20
+_OBJECTS_AT_ONCE = 16
+_OBJECTS_AHEAD = 64
+
+Result = TypeVar("Result")
 
 
 class RefusedFileError(OSError):
@@ -41,14 +51,21 @@ def why_unread(error: OSError) -> str:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Return the bytes of a regular file.
+    """Return the bytes of a regular file, or of an object in a store.
 
     :raises RefusedFileError: it is no regular file, has more than ``most`` bytes, or has another
         size when it is read.
     :raises OSError: it cannot be read.
+    :raises StoreError: the store cannot be reached, or lets nobody in.
     """
-    with _opened(path, most) as (file, size):
-        data = _read(file, size + 1)
+    meant = as_path(path)
+    if isinstance(meant, RemotePath):
+        size = meant.known().size
+        _require_size(size, most)
+        data = meant.read_bytes()
+    else:
+        with _opened(path, most) as (file, size):
+            data = _read(file, size + 1)
     if len(data) != size:
         raise RefusedFileError(
             f"expected a file that stays as it is. Received: one whose size was {size:,} bytes and "
@@ -58,11 +75,12 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def hash_bytes(path: Path, most: int) -> str:
-    """Return the SHA-256 of a regular file's bytes, 64 hexadecimal digits.
+    """Return the SHA-256 of a regular file's bytes, 64 hexadecimal digits; errors as above.
 
-    :raises RefusedFileError: it is no regular file, or has or gets more than ``most`` bytes.
-    :raises OSError: it cannot be read.
+    A file may grow while it is read, up to ``most`` bytes.
     """
+    if isinstance(as_path(path), RemotePath):
+        return hashlib.sha256(read_bytes(path, most)).hexdigest()
     digest, size = hashlib.sha256(), 0
     with _opened(path, most) as (file, _):
         while piece := _read(file, _PIECE_BYTES):
@@ -70,6 +88,26 @@ def hash_bytes(path: Path, most: int) -> str:
             size += len(piece)
             _require_size(size, most)
     return digest.hexdigest()
+
+
+def read_ahead(action: Callable[[Path], Result], paths: Iterable[Path]) -> Iterator[Result]:
+    """Yield what an action makes of each path, in their order.
+
+    Objects in stores have to be waited for, so several are acted on at once, in threads, some
+    before they are asked for; files of this machine are acted on one by one, as they are asked for.
+    """
+    waiting: deque[Callable[[], Result]] = deque()
+    pool = ThreadPoolExecutor(_OBJECTS_AT_ONCE)
+    try:
+        for path in paths:
+            is_remote = isinstance(as_path(path), RemotePath)
+            waiting.append(pool.submit(action, path).result if is_remote else partial(action, path))
+            if not is_remote or len(waiting) > _OBJECTS_AHEAD:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -11,9 +11,12 @@ from gelkit.features.surveys import Survey
 from gelkit.images.catalog import Catalog
 from gelkit.images.formats import FLAGS
 from gelkit.images.inspection import MOST_SHRINKING, SHRUNK, Inspected
+from gelkit.text import counted
 
 _MEANINGS = FLAGS | {
-    SHRUNK: f"more than {MOST_SHRINKING:g} times larger than what is shown: thin bands vanish"
+    "saturated": f"{FLAGS['saturated']}, as in many photographs; what they showed is lost: expose "
+    "gels less",
+    SHRUNK: f"more than {MOST_SHRINKING:g} times larger than what is shown: thin bands vanish",
 }
 
 
@@ -25,7 +28,10 @@ def describe_survey(catalog: Catalog, found: Survey) -> str:
 def _lines(catalog: Catalog, found: Survey) -> Iterator[str]:
     labels = Counter(image.label for image in catalog.images if image.label is not None)
     classes = ", ".join(f"{label} {count}" for label, count in sorted(labels.items()))
-    yield f"{len(catalog)} images{f' ({classes})' if classes else ''}, {len(found.images)} read:"
+    named = f" ({classes})" if classes else ""
+    yield f"{counted(len(catalog), 'image')}{named}, {len(found.images):,} read:"
+    if not labels:
+        yield "No labels: gelkit heads needs a folder for each class, or a manifest with labels."
     yield from _kinds(found.images)
     remarks = Counter(remark for image in found.images for remark in image.remarks)
     if remarks:
@@ -63,7 +69,8 @@ def _backgrounds(images: Sequence[Inspected]) -> str:
     )
     told = [f"{count} {its} (by {source})" for (its, source), count in sorted(counts.items())]
     silent = len(images) - sum(counts.values())
-    return ", ".join([*told, f"{silent} of which the file does not tell"])
+    untold = [f"{silent} unknown (the file does not tell)"] if silent else []
+    return ", ".join([*told, *untold]) or "no image was read"
 
 
 def survey_table(found: Survey) -> pd.DataFrame:

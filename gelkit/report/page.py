@@ -19,15 +19,18 @@ from gelkit.report.contents import Contents, read_contents
 from gelkit.report.contributions import describe_difference, list_times
 from gelkit.report.gallery import Wall, hang_gallery, list_copies
 from gelkit.report.methods import describe_methods, list_references, package_versions
-from gelkit.report.numbers import FILTERS, interval, scale_of_fractions
+from gelkit.report.numbers import FILTERS, scale_of_fractions
 from gelkit.report.ranking import choose_columns, list_axes, rank_configurations
-from gelkit.report.thumbnails import Thumbnails, Uses, draw_thumbnails
+from gelkit.report.tested import describe_test
+from gelkit.report.thumbnails import Thumbnails, Uses, draw_thumbnails, explain_gaps
 from gelkit.report.verdict import (
+    doubt_best,
     find_cautions,
     name_configuration,
     say_answer,
     say_what_was_compared,
 )
+from gelkit.report.words import WORDS
 from gelkit.text import shown
 
 if TYPE_CHECKING:
@@ -57,37 +60,10 @@ _SECTIONS = {
     "gallery": "Images that tell most",
     "map": "Map",
     "copies": "Near-duplicates",
+    "words": "Words",
     "methods": "Methods and fingerprints",
 }
 """Titles of the sections' links, by id, in the page's order."""
-
-_TEST_METRICS = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1": "F1",
-    "roc_auc": "ROC AUC",
-    "brier": "Brier score",
-}
-
-
-@dataclass(frozen=True)
-class _TestRow:
-    title: str
-    validated: float
-    validated_interval: str
-    tested: float
-    tested_interval: str
-    without_overlap: float
-
-
-@dataclass(frozen=True)
-class _Test:
-    num_images: int
-    overlap: int
-    looks: int
-    rows: tuple[_TestRow, ...]
 
 
 @dataclass(frozen=True)
@@ -182,6 +158,7 @@ def render_page(
         "images": contents.images,
         "classes": contents.classes,
         "thumbnails": drawn,
+        "not_drawn": explain_gaps(drawn.values()),
         "walls": chosen.walls,
         "copies": chosen.copies,
         "embeddings_at_hand": contents.embeddings is not None,
@@ -252,12 +229,13 @@ def _choose_images(contents: Contents) -> _Shown:
 
 def _findings(contents: Contents) -> dict[str, Any]:
     results, assessment = contents.results, contents.assessment
-    test = _test(contents)
+    test = describe_test(results, contents.best_id)
     return {
         "title": shown(contents.folder.resolve().name) or "results",
         "sections": {key: title for key, title in _SECTIONS.items() if test or key != "test"},
         "compared": say_what_was_compared(results),
         "answer": [] if assessment is None else say_answer(results, assessment),
+        "doubts": doubt_best(results, contents.best_id),
         "gaps": contents.gaps,
         "cautions": find_cautions(results, assessment, contents.findings),
         "rechecks": contents.rechecks,
@@ -291,6 +269,7 @@ def _background(contents: Contents) -> dict[str, Any]:
     return {
         "methods": methods,
         "references": list_references(" ".join(methods)),
+        "words": WORDS,
         "fingerprints": _fingerprints(contents.results),
     }
 
@@ -324,26 +303,3 @@ def _fingerprints(results: pd.DataFrame) -> Mapping[str, str]:
         ),
     }
     return {name: value for name, value in kept.items() if value}
-
-
-def _test(contents: Contents) -> _Test | None:
-    results = contents.results
-    row = results.loc[results["model_id"] == contents.best_id].iloc[0]
-    if not row["test_fingerprint"]:
-        return None
-    return _Test(
-        num_images=int(row["test_n_images"]),
-        overlap=int(row["test_overlap"]),
-        looks=int(row["test_looks"]),
-        rows=tuple(
-            _TestRow(
-                title=title,
-                validated=row[metric],
-                validated_interval=interval(row[f"{metric}_low"], row[f"{metric}_high"]),
-                tested=row[f"test_{metric}"],
-                tested_interval=interval(row[f"test_{metric}_low"], row[f"test_{metric}_high"]),
-                without_overlap=row[f"test_{metric}_without_overlap"],
-            )
-            for metric, title in _TEST_METRICS.items()
-        ),
-    )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import textwrap
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from gelkit.text import shown
 
 if TYPE_CHECKING:
-    from gelkit.analyses.prediction import Neighbor, Predicted, Prediction
+    from gelkit.analyses.prediction import Predicted, Prediction
 
 _WIDTH = 100
 _SHOWN_ROWS = 50
 _LONGEST_NAME = 60
+_TITLES = (
+    *("image", "outcome", "predicted", "probability"),
+    *("nearest training image", "its label", "cosine", ""),
+)
 
 
 def describe_predictions(predicted: Predicted) -> str:
@@ -26,7 +29,7 @@ def describe_predictions(predicted: Predicted) -> str:
     more = len(predicted.predictions) - len(rows)
     return "\n".join(
         [
-            *_aligned([("image", "outcome", "probability", "nearest training image", ""), *rows]),
+            *_aligned([_TITLES, *rows]),
             *([f"and {more} more"] if more else []),
             "",
             *(textwrap.fill(sentence, _WIDTH) for sentence in _sentences(predicted)),
@@ -35,26 +38,26 @@ def describe_predictions(predicted: Predicted) -> str:
 
 
 def _row(prediction: Prediction, predicted: Predicted) -> tuple[str, ...]:
-    classes = predicted.head.classes
-    number = classes.index(prediction.predicted)
-    outcome = prediction.predicted if prediction.sure else f"unsure ({prediction.predicted}?)"
+    number = predicted.head.classes.index(prediction.predicted)
+    nearest = prediction.neighbors[0]
     return (
         _shortened(shown(prediction.image)),
-        shown(outcome),
+        shown(prediction.outcome),
+        shown(prediction.predicted),
         f"{prediction.probabilities[number]:.3f}",
-        _nearest(prediction.neighbors[0]),
-        shown(f"copy of {_short(prediction.copy_of)}")
-        if prediction.copy_of
-        else prediction.warning,
+        _shortened(shown(nearest.image)),
+        shown(nearest.label),
+        f"{nearest.cosine:.3f}",
+        shown(_remark(prediction)),
     )
 
 
-def _nearest(neighbor: Neighbor) -> str:
-    return shown(f"{neighbor.label} {neighbor.similarity:.3f} {_short(neighbor.image)}")
-
-
-def _short(path: str) -> str:
-    return "/".join(PurePath(path).parts[-2:])
+def _remark(prediction: Prediction) -> str:
+    if prediction.copy_of is not None:
+        return f"copy of {prediction.copy_of}: the head has seen it"
+    if prediction.near_copy_of is not None:
+        return f"nearly a copy of {prediction.near_copy_of}: the head has seen it"
+    return f"{prediction.warning} (distance {prediction.distance:.2f})" if prediction.far else ""
 
 
 def _shortened(name: str) -> str:
@@ -112,7 +115,8 @@ def _of_certainty(predicted: Predicted) -> str:
         return (
             f"All are unsure: that at most {its.max_error:.1%} of sure answers are wrong cannot be "
             f"shown with {its.num_groups} groups. The least that can is {bound}, with "
-            f"{its.unsure:.0%} unsure; ask for it by --max-error."
+            f"{its.unsure:.0%} unsure; ask for it by "
+            f"--max-error {_rounded_up(its.error_bound):.3f}."
         )
     where = f"from a probability of {its.threshold:.3f} on" if its.threshold else "in any case"
     return (
@@ -124,7 +128,11 @@ def _of_certainty(predicted: Predicted) -> str:
 
 def _at_most(share: float) -> str:
     """Return a share in percent, rounded up: what is shown must be reached when asked for."""
-    return f"{math.ceil(1000 * share) / 1000:.1%}"
+    return f"{_rounded_up(share):.1%}"
+
+
+def _rounded_up(share: float) -> float:
+    return math.ceil(1000 * share) / 1000
 
 
 def _of_novelty(predicted: Predicted) -> str:
@@ -136,8 +144,9 @@ def _of_novelty(predicted: Predicted) -> str:
         else f" ({its.measured_false_alarms:.1%} in cross-validation)"
     )
     return (
-        f"Far from everything the head was trained on: {far} of {len(predicted.predictions)}. Of "
-        f"images like the training ones {its.expected_false_alarms:.1%} would be called so"
+        f"Far from everything the head was trained on, by a distance above {its.threshold:.2f}: "
+        f"{far} of {len(predicted.predictions)}. Of images like the training ones "
+        f"{its.expected_false_alarms:.1%} would be called so"
         f"{measured}."
     )
 

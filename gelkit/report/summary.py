@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Failure
+from gelkit.features.inventory import Inventory
+from gelkit.features.merging import Merged
 from gelkit.features.planning import Plan
 from gelkit.features.verification import VerifiedShard
 from gelkit.images.catalog import Catalog
-from gelkit.text import shown
+from gelkit.text import listed, shown
 
 if TYPE_CHECKING:
     from gelkit.features.diagnosis import Finding, Speed
@@ -42,13 +44,8 @@ def failed(failures: Sequence[Failure]) -> str:
     """Name the images that failed, and why; empty if there are none."""
     if not failures:
         return ""
-    lines = [f"Images that failed, the others are done: {len(failures)}"]
-    lines += [
-        f"  {shown(failure.name)}: {shown(failure.error)}" for failure in failures[:_SHOWN_NAMES]
-    ]
-    if len(failures) > _SHOWN_NAMES:
-        lines.append(f"  and {len(failures) - _SHOWN_NAMES} more")
-    return "\n".join(lines)
+    lines = [f"{shown(failure.name)}: {shown(failure.error)}" for failure in failures]
+    return f"Images that failed, the others are done: {len(failures)}\n{listed(lines)}"
 
 
 def verified(shards: Sequence[VerifiedShard]) -> str:
@@ -58,6 +55,29 @@ def verified(shards: Sequence[VerifiedShard]) -> str:
     files = f"{len(shards)} files" if len(shards) != 1 else "1 file"
     return "\n".join(
         [f"{files} with {rows} whole rows, {len(damaged)} damaged", *map(_damage, damaged)]
+    )
+
+
+def inventories(found: Sequence[Inventory]) -> str:
+    """Show what caches hold, a line each."""
+    return "\n".join(map(_inventory, found)) if found else "No cache holds anything yet."
+
+
+def _inventory(cache: Inventory) -> str:
+    counts = [
+        f"{cache.images:,} images",
+        *([f"{cache.views:,} views"] if cache.views != cache.images else []),
+        *([f"{cache.failures:,} failed"] if cache.failures else []),
+        f"{cache.shards:,} file{'s' if cache.shards > 1 else ''}",
+        f"{cache.bytes / 1e6:,.1f} MB",
+    ]
+    return f"{cache.folder.name}: {', '.join(counts)}"
+
+
+def merged(found: Sequence[Merged]) -> str:
+    """Say what of other caches was new; empty if there were none."""
+    return "\n".join(
+        f"{its.folder}: {its.rows:,} rows were new, {its.known:,} were known" for its in found
     )
 
 
@@ -81,7 +101,7 @@ def findings(title: str, found: Sequence[Finding]) -> str:
 
 
 def speeds(measured: Sequence[Speed]) -> str:
-    """Show what each kernel and precision gains over torch in float32, for each backbone."""
+    """Show what each kernel and precision gains over torch in float32, and which is the fastest."""
     first = {speed.backbone: speed for speed in reversed(measured)}
     lines = [
         f"  {s.backbone:<13} {s.kernel:<9} {s.precision:<9} {s.images_per_second:8.1f}"
@@ -89,7 +109,28 @@ def speeds(measured: Sequence[Speed]) -> str:
         for s in measured
     ]
     head = f"  {'backbone':<13} {'--kernel':<9} {'--precision':<11} images/s    gain     cosine"
-    return "\n".join(["Forward passes, one core, random weights", head, *lines])
+    last = _fastest(measured)
+    return "\n".join(["Forward passes, one core, random weights", head, *lines, last])
+
+
+def _fastest(measured: Sequence[Speed]) -> str:
+    """Say which options are the fastest for each backbone."""
+    fastest: dict[str, Speed] = {}
+    for speed in measured:
+        known = fastest.setdefault(speed.backbone, speed)
+        if speed.images_per_second > known.images_per_second:
+            fastest[speed.backbone] = speed
+    named = [f"{backbone} with {_options(its)}" for backbone, its in fastest.items()]
+    return (
+        f"Fastest here: {', '.join(named)}. Give the same options to features and heads: they "
+        "name another cache."
+    )
+
+
+def _options(speed: Speed) -> str:
+    words = [f"--kernel {speed.kernel}"] if speed.kernel != "torch" else []
+    words += [f"--precision {speed.precision}"] if speed.precision != "float32" else []
+    return " ".join(words) or "the defaults"
 
 
 def _cost(planned: Plan) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gelkit.report.tested import describe_test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _SHOWN_ROWS = 5
+_DIGITS = 3
+
+_CHEAPER = "less arithmetic for an image, then a smaller head"
+
+_MODEL = ["pretrained_model", "classifier_head", "opt_alg"]
+"""What makes a model, on whatever hardware."""
 
 _SHOWN_COLUMNS = {
     "model_id": "id",
@@ -45,14 +53,16 @@ def describe_results(
         say_what_was_compared(results),
         *([] if assessment is None else say_answer(results, assessment)),
     ]
-    shown = min(_SHOWN_ROWS, len(results))
+    rows = _best_rows(results)
+    tested = describe_test(results, assessment.answer.winner) if assessment else None
     cautions = find_cautions(results, assessment, findings)
     return "\n".join(
         [
             *map(_wrapped, paragraphs),
             "",
-            f"The {shown} with the highest accuracy:",
-            _best_rows(results),
+            f"The {len(rows)} with the highest accuracy:",
+            str(rows.to_string(index=False, float_format="{:.3f}".format)),
+            *([_wrapped(tested.quoted)] if tested and tested.quoted else []),
             "",
             *(["Take care:", *map(_item, cautions), ""] if cautions else []),
             f"Results: {folder / 'results.csv'}",
@@ -65,23 +75,35 @@ def say_what_was_compared(results: pd.DataFrame) -> str:
     """Say in a sentence what the figures rest on."""
     first = results.iloc[0]
     return (
-        f"{_counted(len(results), 'configuration')}, {first['n_images']} images in "
-        f"{first['n_groups']} groups, classes {', '.join(first['classes'])}; "
+        f"{_counted(len(results), 'configuration')}{_twice(results)}, {first['n_images']} images "
+        f"in {first['n_groups']} groups, classes {', '.join(first['classes'])}; "
         f"{first['repeats']} x {first['folds']}-fold cross-validation."
     )
 
 
 def say_answer(results: pd.DataFrame, assessment: Assessment) -> list[str]:
-    """Say which is best and how sure that is; what ties with it; what the figures are of."""
+    """Say which is best, how sure that is, what ties with it, which to use, of what figures are."""
     answer = assessment.answer
-    low, high = answer.interval.low, answer.interval.high
+    doubts = doubt_best(results, answer.winner)
     return [
         f"The best is {name_configuration(results, answer.winner)}, with an accuracy of "
-        f"{answer.raw_score:.3f}. That is optimistic, as it was chosen for it; corrected for the "
-        f"choice it is {answer.corrected_score:.3f} (95% interval {low:.3f} to {high:.3f}).",
+        f"{answer.raw_score:.3f}{''.join(f', {doubt}' for doubt in doubts)}.",
+        _correction(results, assessment),
         _separability(results, assessment),
+        _use(results, assessment),
         f"These are figures of {assessment.estimand}.",
     ]
+
+
+def doubt_best(results: pd.DataFrame, model_id: int) -> list[str]:
+    """Say what the figures of one configuration say nothing of, such as ``with RANDOM weights``."""
+    row = _row(results, model_id)
+    doubts = []
+    if row["weights"] == "random":
+        doubts.append("with RANDOM weights: says nothing of transfer learning")
+    if "emulated" in row["device"]:
+        doubts.append(f"without a TPU: ran on {row['device']}")
+    return doubts
 
 
 def find_cautions(
@@ -97,7 +119,7 @@ def find_cautions(
 
 def name_configuration(results: pd.DataFrame, model_id: int) -> str:
     """Name a configuration by its id and its axes, such as ``3 (cpu, resnet18, multi, adam)``."""
-    row = results.loc[results["model_id"] == model_id].iloc[0]
+    row = _row(results, model_id)
     parts = (row["hardware_type"], row["pretrained_model"], row["classifier_head"], row["opt_alg"])
     return f"{model_id} ({', '.join(parts)})"
 
@@ -116,10 +138,48 @@ def _separability(results: pd.DataFrame, assessment: Assessment) -> str:
         if answer.detectable_difference is None
         else f"a lead under {100 * answer.detectable_difference:.0f} points would usually be missed"
     )
-    return (
-        f"{_share(tied, others)} not separable from it with {groups}; {missed}. The cheapest of "
-        f"these is {name_configuration(results, answer.cheapest)}."
+    return f"{_share(tied, others)} not separable from it with {groups}; {missed}."
+
+
+def _correction(results: pd.DataFrame, assessment: Assessment) -> str:
+    """Say what is left of the accuracy, and why its interval is not the one of the table."""
+    answer, row = assessment.answer, _row(results, assessment.answer.winner)
+    low, high = (f"{its:.3f}" for its in (answer.interval.low, answer.interval.high))
+    own = [f"{row[f'accuracy_{end}']:.3f}" for end in ("low", "high")]
+    why = (
+        ""
+        if [low, high] == own
+        else f", which holds both figures; that of the table, {own[0]} to {own[1]}, takes "
+        f"{answer.winner} as given, as if nobody had chosen"
     )
+    return (
+        f"That is optimistic, as it was chosen for it; corrected for the choice it is "
+        f"{answer.corrected_score:.3f} (95% interval {low} to {high}{why})."
+    )
+
+
+def _use(results: pd.DataFrame, assessment: Assessment) -> str:
+    winner, cheapest = assessment.answer.winner, assessment.answer.cheapest
+    if winner == cheapest:
+        also = f"; none of these is cheaper to use ({_CHEAPER})" * (len(assessment.answer.tied) > 1)
+        return f"Use model {winner}, which predict takes{also}."
+    return (
+        f"Use model {winner}, which predict takes; or, where seconds matter, "
+        f"{name_configuration(results, cheapest)}, of these the cheapest to use ({_CHEAPER})."
+    )
+
+
+def _row(results: pd.DataFrame, model_id: int) -> Mapping[Any, Any]:
+    return results.set_index("model_id", drop=False).loc[model_id].to_dict()
+
+
+def _twice(results: pd.DataFrame) -> str:
+    """Say on which hardware each model was compared, if all were on the same several."""
+    hardware = list(dict.fromkeys(results["hardware_type"]))
+    models = len(results.drop_duplicates(_MODEL))
+    if len(hardware) < 2 or models * len(hardware) != len(results):
+        return ""
+    return f" ({_counted(models, 'model')}, each on {' and '.join(hardware)})"
 
 
 def _share(tied: int, others: int) -> str:
@@ -132,16 +192,21 @@ def _all(others: int) -> str:
     return "the other" if others == 1 else f"all {others} others"
 
 
-def _best_rows(results: pd.DataFrame) -> str:
+def _best_rows(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the first rows, as they are shown; a model whose hardware makes no difference once."""
     ranked = results.sort_values(["accuracy", "roc_auc"], ascending=False, kind="stable")
     tested = results["test_accuracy"].notna().any()
     columns = _SHOWN_COLUMNS | (_TEST_COLUMNS if tested else {})
-    shown = ranked.head(_SHOWN_ROWS).assign(
+    every = ranked.assign(
         interval=lambda rows: _intervals(rows, "accuracy"),
         test_interval=lambda rows: _intervals(rows, "test_accuracy"),
-    )
-    named = shown[list(columns)].set_axis(list(columns.values()), axis="columns")
-    return str(named.to_string(index=False, float_format="{:.3f}".format))
+        model_id=lambda rows: rows["model_id"].astype(str),
+    )[list(columns)].round(_DIGITS)
+    merged = {"model_id": ", ".join, "hardware_type": " and ".join}
+    same = [name for name in columns if name not in merged]
+    twins = every.sort_index().groupby(same, sort=False, dropna=False).agg(merged).reset_index()
+    order = every.drop_duplicates(same)[same].merge(twins, on=same)
+    return order.head(_SHOWN_ROWS)[list(columns)].set_axis(list(columns.values()), axis="columns")
 
 
 def _intervals(rows: pd.DataFrame, metric: str) -> list[str]:

@@ -178,6 +178,34 @@ def test_the_program_classifies_as_gelkit_does(
     assert np.abs(given - _expected(trained, exported)[1][plain]).max() < 1e-4
 
 
+def _classify(exported: Exported, *paths: object) -> subprocess.CompletedProcess[str]:
+    program = exported.folder / "classify.py"
+    command = [sys.executable, program, *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_program_goes_on_after_an_image_that_it_cannot_classify(
+    trained: tuple[Catalog, Path], exported: Exported, tmp_path: Path
+) -> None:
+    """One bad file among hundreds would leave the rest without an answer, or hide itself."""
+    (tmp_path / "text.png").write_text("no image")
+    bad = [tmp_path / "gone.png", tmp_path, tmp_path / "text.png"]
+    good = trained[0].images[_plain(trained[0])[0]].path
+    run = _classify(exported, *bad, good)
+    assert run.returncode == 1
+    lines = [line.split("\t")[0] for line in run.stdout.splitlines()]
+    assert lines == [str(good)] * len(exported.head.classes)
+    assert run.stderr.startswith("Not classified: 3 of 4\n")
+    assert [line.split(": ")[0] for line in run.stderr.splitlines()[1:]] == [f"  {p}" for p in bad]
+
+
+def test_the_program_says_how_it_is_used(exported: Exported) -> None:
+    """Someone who is given the folder would see nothing, and believe that it works."""
+    run = _classify(exported)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("usage: python classify.py IMAGE")
+
+
 def test_the_model_takes_any_number_of_images(
     trained: tuple[Catalog, Path], exported: Exported
 ) -> None:
@@ -358,16 +386,21 @@ def test_a_recipe_that_cannot_be_had_is_refused(
 
 @st.composite
 def pictures(draw: st.DrawFn) -> bytes:
-    """Draw a small opaque 8-bit picture, in any of the ways files store one."""
+    """Draw a small 8-bit picture, in any of the ways files store one, opaque or not."""
     mode = draw(st.sampled_from(["L", "RGB", "RGBA", "P", "1", "LA"]))
     size = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     generator = np.random.default_rng(draw(st.integers(0, 99)))
     noise = Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     picture = noise.convert("L").convert("LA") if mode == "LA" else noise.convert(mode)
+    transparent = draw(st.booleans())
+    if transparent and mode in ("LA", "RGBA"):
+        alpha = generator.integers(0, 256, (size[1], size[0]), dtype=np.uint8)
+        picture.putalpha(Image.fromarray(alpha))
     file = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = draw(st.integers(1, 8))
-    picture.save(file, "PNG", exif=exif)
+    value = {"L": 7, "P": 3, "RGB": (1, 2, 3)}.get(mode) if transparent else None
+    picture.save(file, "PNG", exif=exif, **({} if value is None else {"transparency": value}))
     return file.getvalue()
 
 
@@ -391,7 +424,7 @@ def _functions(options: RecipeOptions) -> dict[str, Any]:
 def test_the_program_sees_what_the_backbone_was_shown(
     picture: bytes, geometry: str, tmp_path: Path
 ) -> None:
-    """Turned, coloured or narrow images would be shown to the model otherwise than in training."""
+    """Turned, coloured or transparent images would be shown to the model otherwise than trained."""
     names = _functions(replace(RANDOM, geometry=geometry))
     (tmp_path / "picture.png").write_bytes(picture)
     view = names["render"](names["read_grey"](tmp_path / "picture.png"))
@@ -407,14 +440,14 @@ def test_the_program_sees_inverted_tiffs_as_they_are_meant(tmp_path: Path) -> No
     assert np.array_equal(view, render(decode((tmp_path / "inverted.tif").read_bytes())))
 
 
-@pytest.mark.parametrize("mode", ["I;16", "transparent", "two frames"])
+@pytest.mark.parametrize("mode", ["I;16", "two frames"])
 def test_the_program_refuses_what_it_would_get_wrong(mode: str, tmp_path: Path) -> None:
     """A 16-bit gel would turn white, and the answer be about nothing."""
     names = _functions(RANDOM)
-    picture = Image.new({"transparent": "RGBA", "two frames": "L"}.get(mode, mode), (8, 8))
+    picture = Image.new("L" if mode == "two frames" else mode, (8, 8))
     others = [Image.new("L", (8, 8), 9)] if mode == "two frames" else []
     picture.save(tmp_path / "picture.png", save_all=bool(others), append_images=others)
-    with pytest.raises(SystemExit, match="expected"):
+    with pytest.raises(ValueError, match="expected"):
         names["read_grey"](tmp_path / "picture.png")
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -68,7 +68,7 @@ def _embedding(digest: str, label: str) -> np.ndarray:
     return values
 
 
-def _publish(catalog: Catalog, root: Path, options: RecipeOptions = OPTIONS) -> None:
+def _publish(catalog: Catalog, root: Path, hashes: Sequence[int] | None = None) -> None:
     """Put embeddings into a cache, as if stage one had made them."""
     digests = [sha256(image.path.read_bytes()).hexdigest() for image in catalog.images]
     columns: dict[str, object] = dict.fromkeys(COLUMNS, np.zeros(len(catalog)))
@@ -79,11 +79,11 @@ def _publish(catalog: Catalog, root: Path, options: RecipeOptions = OPTIONS) -> 
             _embedding(digest, str(image.label))
             for digest, image in zip(digests, catalog.images, strict=True)
         ],
-        "perceptual_hash": [int(digest[:16], 16) for digest in digests],
+        "perceptual_hash": hashes or [int(digest[:16], 16) for digest in digests],
         "intensity": np.random.default_rng(0).random((len(catalog), 13), np.float32),
     }
     rows = make_rows(columns, {"weights_sha256": "", "device": "cpu (drawn)"})
-    Cache(root, make_recipe("resnet18", "cpu", options)).publish(rows)
+    Cache(root, make_recipe("resnet18", "cpu", OPTIONS)).publish(rows)
 
 
 @pytest.fixture(scope="module")
@@ -194,10 +194,11 @@ def test_neighbors_are_the_nearest_training_images(predicted: Predicted, made: P
         value = cache.read([its.sha256]).columns["embedding"][0]
         cosines = known @ value / np.linalg.norm(known, axis=1) / np.linalg.norm(value)
         nearest = np.argsort(-cosines)[:SHOWN_NEIGHBORS]
-        assert [n.similarity for n in its.neighbors] == pytest.approx(cosines[nearest], abs=1e-5)
+        assert [n.cosine for n in its.neighbors] == pytest.approx(cosines[nearest], abs=1e-5)
         assert [n.label for n in its.neighbors] == [labels[i] for i in nearest]
         paths = [str(made.train.images[i].path.resolve()) for i in nearest]
-        assert [n.image for n in its.neighbors] == paths
+        assert [n.path for n in its.neighbors] == paths
+        assert [n.image for n in its.neighbors] == [made.train.images[i].name for i in nearest]
 
 
 def test_copies_of_training_images_are_named(made: Project, tmp_path: Path) -> None:
@@ -206,12 +207,71 @@ def test_copies_of_training_images_are_named(made: Project, tmp_path: Path) -> N
     shutil.copy(copied.path, tmp_path / "new_name.png")
     result = made.predict(read_catalog(tmp_path / "new_name.png"))
     (its,) = result.predictions
-    assert its.copy_of == str(copied.path.resolve())
+    assert (its.copy_of, its.near_copy_of) == (copied.name, None)
+    assert (its.image, its.path) == ("new_name.png", str(tmp_path / "new_name.png"))
     assert its.neighbors[0].image == its.copy_of
-    assert its.neighbors[0].similarity == pytest.approx(1)
+    assert its.neighbors[0].cosine == pytest.approx(1)
     assert not its.far
     assert "trained on this very image" in its.warning
-    assert f"copy of {copied.label}/{copied.path.name}" in describe_predictions(result)
+    assert f"  copy of {copied.label}/{copied.path.name}:" in describe_predictions(result)
+
+
+@pytest.fixture
+def near(made: Project, tmp_path: Path) -> Project:
+    """Return the project with two new images whose hashes are near to that of a training image.
+
+    ``darker.png`` is a copy of that, ``other.png`` is not.
+    """
+    known = made.train.images[4].path
+    shutil.copytree(made.cache, tmp_path / "features")
+    shutil.copytree(made.out, tmp_path / "out")
+    (tmp_path / "new").mkdir()
+    pixels = np.asarray(Image.open(known))
+    for name, picture in (("darker.png", pixels // 2 + 9), ("other.png", pixels.T[:, ::-1])):
+        Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / "new" / name)
+    new = read_catalog(tmp_path / "new")
+    known_hash = int(sha256(known.read_bytes()).hexdigest()[:16], 16)
+    _publish(new, tmp_path / "features", hashes=[known_hash ^ 0b111, known_hash ^ 0b1])
+    return replace(made, new=new, cache=tmp_path / "features", out=tmp_path / "out")
+
+
+def test_near_copies_of_training_images_are_named(near: Project) -> None:
+    """A gel that was saved anew would be taken for a new one, and its answer for a proof."""
+    result = near.predict()
+    known = near.train.images[4].name
+    found = {its.image: its.near_copy_of for its in result.predictions}
+    assert found == {"darker.png": known, "other.png": None}
+    assert f"nearly a copy of {known}: the head has seen it" in describe_predictions(result)
+    table = result.table().set_index("image")
+    assert table.loc["darker.png", "near_copy_of"] == known
+    assert "nearly a copy" in table.loc["darker.png", "warning"]
+    assert not table.loc["other.png", "warning"] or table.loc["other.png", "far"] == "yes"
+
+
+def test_whether_it_is_a_copy_is_unknown_without_the_training_image(
+    near: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A prediction would fail because an old image was moved, or a guess be told as a finding."""
+    manifest = near.out / "training.csv"
+    manifest.write_text(manifest.read_text().replace(str(near.train.images[4].path), "/no/4.png"))
+    assert {its.near_copy_of for its in near.predict().predictions} == {None}
+    assert "2 of 2 images look like training images whose files have gone" in caplog.text
+
+
+def test_copies_are_not_looked_for_where_training_did_not(near: Project) -> None:
+    """Who said that images only look alike would be told that they are copies."""
+    _change(near.out, lambda record: record["settings"].update(near_duplicates=False))
+    assert {its.near_copy_of for its in near.predict().predictions} == {None}
+
+
+def test_what_is_far_is_shown_with_its_distance(predicted: Predicted) -> None:
+    """A user could not tell what is barely far from what is nothing like a gel."""
+    text = describe_predictions(predicted)
+    for its in predicted.predictions:
+        assert (f"trained on (distance {its.distance:.2f})" in text) == its.far
+    assert f"by a distance above {predicted.reliability.novelty.threshold:.2f}" in " ".join(
+        text.split()
+    )
 
 
 def test_the_best_is_what_cross_validation_chose(predicted: Predicted, project: Project) -> None:
@@ -241,9 +301,9 @@ def test_the_error_that_is_offered_can_be_had(project: Project) -> None:
     """A user would ask for just what the text offers, and be refused once more."""
     refused = project.predict(max_error=0.001)
     text = " ".join(describe_predictions(refused).split())
-    offered = re.search(r"The least that can is ([\d.]+)%", text)
+    offered = re.search(r"ask for it by --max-error (\d\.\d+)\.", text)
     assert offered is not None
-    granted = project.predict(max_error=float(offered[1]) / 100)
+    granted = project.predict(max_error=float(offered[1]))
     assert granted.reliability.abstention.threshold is not None
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +18,15 @@ import torch
 from torchvision.models import get_weight
 
 import gelkit
+import gelkit.features.hardware as hardware_module
 from gelkit.errors import UsageError
 from gelkit.features.backbones import BACKBONES, Backbone, freeze
 from gelkit.features.devices import DeviceError
 from gelkit.features.diagnosis import smallest_cosine
-from gelkit.features.hardware import open_device, require_hardware
+from gelkit.features.extraction import Workforce
+from gelkit.features.hardware import count_chips, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS
+from gelkit.features.shards import read
 from gelkit.features.weights import load_weights
 from gelkit.features.xla import find_tpu_chips
 from gelkit.images.formats import decode
@@ -39,8 +47,8 @@ def test_a_tpu_is_found_by_its_chip(tmp_path: Path) -> None:
     _chip(tmp_path, "0000:00:05.0", "0x1ae0", "0x0063")
     _chip(tmp_path, "0000:00:06.0", "0x1ae0", "0x001f")  # the same maker's disk
     _chip(tmp_path, "0000:00:07.0", "0x10de", "0x0063")
-    assert find_tpu_chips(tmp_path) == ["0000:00:04.0", "0000:00:05.0"]
-    assert find_tpu_chips(tmp_path / "nowhere") == []
+    assert find_tpu_chips(tmp_path) == {"0000:00:04.0": "v5e", "0000:00:05.0": "v5e"}
+    assert find_tpu_chips(tmp_path / "nowhere") == {}
 
 
 @pytest.mark.skipif(bool(find_tpu_chips()), reason="this machine has a TPU")
@@ -121,36 +129,172 @@ def test_a_kernel_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPa
         open_device("cpu", "openvino")
 
 
-COMPARISON = """
+needs_xla = pytest.mark.skipif(find_spec("torch_xla") is None, reason="needs the extra xla")
+
+EMBEDDING = """
+import sys
 import numpy as np
 from gelkit.features.backbones import BACKBONES, freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.weights import load_weights
-from gelkit.features.xla import EMULATED, xla_compiles
+from gelkit.features.xla import xla_compiles
 
+file, *kinds = sys.argv[1:]
 coarse = np.random.default_rng(0).integers(0, 256, (6, 14, 14), dtype=np.uint8)
 views = coarse.repeat(16, axis=1).repeat(16, axis=2)
+found = {"compiles": []}
 for row in BACKBONES.values():
-    embeddings = []
-    for hardware in ("cpu", "tpu-emulated"):
+    model = freeze(load_weights(row, "random")[0], row)
+    for hardware in kinds:
         device = open_device(hardware)
+        device.prepare(model, batch_size=4)
         before = xla_compiles() if hardware != "cpu" else 0
-        device.prepare(freeze(load_weights(row, "random")[0], row), batch_size=4)
-        embeddings.append(np.concatenate([device.run(views[:4]), device.run(views[4:])]))
-    assert device.name == EMULATED
-    cpu, tpu = embeddings
-    print(row.name, xla_compiles() - before, np.abs(cpu - tpu).max() / np.abs(cpu).max())
+        embeddings = [device.run(views[:4]), device.run(views[4:])]
+        found[f"{row.name} {hardware}"] = np.concatenate(embeddings)
+    found["compiles"].append(xla_compiles() - before)
+np.savez(file, **found)
+"""
+"""Embeds two batches, the second of two views: fewer than four chips."""
+
+Found = dict[int, dict[str, Any]]
+
+
+def _embedded(devices: int, folder: Path, *kinds: str) -> dict[str, Any]:
+    """Return what a process of its own makes of all backbones; the compiler leaves its notes."""
+    file = folder / f"{devices}.npz"
+    notes = f"--xla_dump_to={folder}/{devices} --xla_dump_hlo_as_text"
+    run = subprocess.run(
+        [sys.executable, "-c", EMBEDDING, str(file), *kinds],
+        env=os.environ | {"CPU_NUM_DEVICES": str(devices), "XLA_FLAGS": notes},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    with np.load(file) as data:
+        return dict(data) | {"notes": folder / str(devices)}
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Return what 1 and 4 emulated devices give, and what the CPU."""
+    folder = tmp_path_factory.mktemp("emulated")
+    return {
+        1: _embedded(1, folder, "cpu", "tpu-emulated"),
+        4: _embedded(4, folder, "tpu-emulated"),
+    }
+
+
+@needs_xla
+@pytest.mark.xdist_group("emulated-tpu")
+@pytest.mark.parametrize("other", ["cpu", "tpu-emulated"])
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_emulated_tpu_agrees(backbone: str, devices: int, other: str, emulated: Found) -> None:
+    """Embeddings would depend on the hardware, or on how many chips share a batch."""
+    found, expected = (
+        emulated[devices][f"{backbone} tpu-emulated"],
+        emulated[1][f"{backbone} {other}"],
+    )
+    assert found.shape == (6, BACKBONES[backbone].width)
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@needs_xla
+@pytest.mark.xdist_group("emulated-tpu")
+@pytest.mark.parametrize("devices", [1, 4])
+def test_each_backbone_compiles_once(devices: int, emulated: Found) -> None:
+    """Every batch would wait for the compiler, for minutes on a TPU."""
+    assert emulated[devices]["compiles"].tolist() == [1, 1, 1]
+
+
+@needs_xla
+@pytest.mark.xdist_group("emulated-tpu")
+@pytest.mark.parametrize(("devices", "share"), [(1, "4"), (4, "1")], ids=["1", "4"])
+def test_devices_share_a_batch(devices: int, share: str, emulated: Found) -> None:
+    """Four chips would each embed all images, as slow as one."""
+    programs = sorted(emulated[devices]["notes"].glob("*after_optimizations.txt"))
+    batches = [set(re.findall(r"u8\[(\d+),224,224\]", file.read_text())) for file in programs]
+    assert batches == [{share}] * len(BACKBONES)
+
+
+@needs_xla
+def test_results_say_how_many_devices_were_emulated(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What four chips embed would be padded with as much emptiness, or be told as of one chip."""
+    catalog = gelkit.read_catalog(samples)
+    catalog = replace(catalog, images=catalog.images[:6])
+    options = gelkit.RecipeOptions(weights="random", emulate_tpu=True)
+    monkeypatch.setenv("CPU_NUM_DEVICES", "4")
+    found = gelkit.extract(
+        catalog,
+        hardware="tpu",
+        options=options,
+        cache=tmp_path,
+        workforce=Workforce(batch_size=2),
+    )
+    assert found.device == "XLA:CPU (emulated, 4 devices)"
+    plain = gelkit.extract(catalog, options=replace(options, emulate_tpu=False), cache=tmp_path)
+    assert np.abs(found.values - plain.values).max() < 1e-5 * np.abs(plain.values).max()
+    (folder,) = tmp_path.glob("*emulated*")
+    (shard,) = folder.glob("shard-*.h5")
+    assert read(shard, found.recipe).provenance[0]["batch_size"] == 8
+
+
+CHIPS = {
+    "a CPU": ("cpu", {"torch_xla"}, 1),
+    "a GPU": ("cuda", set(), 1),
+    "virtual devices": ("tpu-emulated", {"torch_xla"}, 3),
+    "torch_xla": ("tpu", {"torch_xla"}, 2),
+    "torch_tpu": ("tpu", {"torch_tpu"}, 1),
+    "both": ("tpu", {"torch_xla", "torch_tpu"}, 2),
+}
+"""Hardware, what is installed beside torch, and how many of 2 chips, or 3 virtual ones, it uses."""
+
+
+@pytest.mark.parametrize(("hardware", "installed", "chips"), CHIPS.values(), ids=CHIPS)
+def test_each_chip_gets_a_batch(
+    hardware: str, installed: set[str], chips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four chips would share what fills one, or one be given what fills four."""
+    monkeypatch.setenv("CPU_NUM_DEVICES", "3")
+    monkeypatch.setattr(hardware_module, "find_tpu_chips", lambda: {"4": "v4", "5": "v4"})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
+    require_hardware(hardware)
+    assert count_chips(hardware) == chips
+
+
+WITHOUT = {
+    "a TPU without any package": ("tpu", set()),
+    "emulation without any package": ("tpu-emulated", set()),
+    "emulation by torch_tpu": ("tpu-emulated", {"torch_tpu"}),
+}
+
+
+@pytest.mark.parametrize(("hardware", "installed"), WITHOUT.values(), ids=WITHOUT)
+def test_a_tpu_without_its_package_is_an_error(
+    hardware: str, installed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights would be loaded and images decoded, before somebody is told what to install."""
+    monkeypatch.setattr(hardware_module, "find_tpu_chips", lambda: {"4": "v4"})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
+    with pytest.raises(DeviceError, match=r"Expected torch_xla.*Install gelkit's extra 'xla'"):
+        require_hardware(hardware)
+
+
+ONE_OF_TWO_HOSTS = """
+import os
+os.environ["PJRT_DEVICE"] = "CPU"
+from torch_xla import runtime
+runtime.process_count = lambda: 2
+from gelkit.features.hardware import open_device
+open_device("tpu-emulated")
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="needs the extra xla")
-def test_the_emulated_tpu_agrees_and_compiles_once() -> None:
-    """Embeddings would depend on the hardware, or minutes be lost in compiling."""
-    run = subprocess.run(
-        [sys.executable, "-c", COMPARISON], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    rows = [line.split() for line in run.stdout.splitlines()]
-    assert [row[0] for row in rows] == list(BACKBONES)
-    assert [int(compiles) for _, compiles, _ in rows] == [1, 1, 1]
-    assert max(float(difference) for _, _, difference in rows) < 1e-5
+@needs_xla
+def test_one_of_several_hosts_is_refused() -> None:
+    """Each host would wait for the others, or give embeddings of images that it never had."""
+    run = subprocess.run([sys.executable, "-c", ONE_OF_TWO_HOSTS], capture_output=True, text=True)
+    assert "DeviceError: Expected a TPU of one host. Received: one of 2 hosts." in run.stderr
+    assert "--shard" in run.stderr

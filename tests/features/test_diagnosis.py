@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,20 @@ def test_packages_are_those_installed() -> None:
 
 
 def test_a_package_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user would not know how to get the faster kernel."""
-    monkeypatch.setattr(diagnosis, "PACKAGES", ("no-such-package",))
-    assert not diagnosis.find_packages()[0].usable
+    """A user would not know how to get what a message asks for."""
+    monkeypatch.setitem(diagnosis.OPTIONAL_PACKAGES, "no-such-package", ("fast", "speed"))
+    found = {finding.name: finding for finding in diagnosis.find_optional_packages()}
+    assert not found["no-such-package"].usable
+    assert found["no-such-package"].note == "install gelkit's extra 'fast' for speed"
+
+
+def test_every_optional_package_is_one_of_its_extra() -> None:
+    """The extra that is named would not bring the package."""
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    extras = setup["options.extras_require"]
+    for package, (extra, _) in diagnosis.OPTIONAL_PACKAGES.items():
+        assert re.search(rf"^{package}\b", extras.get(extra, "", raw=True), re.MULTILINE), package
 
 
 def test_the_cpu_can_always_be_used() -> None:
@@ -38,8 +51,14 @@ def test_weights_at_hand_are_found_and_others_named(tmp_path: Path) -> None:
     found = {finding.name: finding for finding in diagnosis.find_pretrained()}
     assert found["resnet18"].usable
     assert not found["vgg16"].usable
+    assert found["vgg16"].note.startswith("not here yet: downloaded at first use")
     assert "vgg16-397923af.pth" in found["vgg16"].note
-    assert not any(finding.usable for finding in diagnosis.find_pretrained(tmp_path))
+    brought = {finding.name: finding for finding in diagnosis.find_pretrained(tmp_path)}
+    assert not any(finding.usable for finding in brought.values())
+    assert brought["vgg16"].note.startswith("not here: put vgg16-397923af.pth from https://")
+    (tmp_path / "vgg16-397923af.pth").write_bytes(b"cut off")
+    damaged = diagnosis.find_pretrained(tmp_path)[1]
+    assert "Copy it anew from https://" in damaged.note
 
 
 def test_every_kernel_is_measured() -> None:

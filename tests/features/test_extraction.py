@@ -356,8 +356,9 @@ def test_load_before_extract_names_the_command(catalog: Catalog, tmp_path: Path)
     """A user would not know what to do first."""
     with pytest.raises(MissingEmbeddingsError) as error:
         load(catalog, cache=tmp_path, **QUICK)
-    command = "gelkit features DATA --backbone mobilenet-v3 --hardware cpu --weights random"
-    assert str(error.value).endswith(f"{command} --cache {tmp_path}")
+    (given,) = catalog.given
+    command = f"{given} --backbone mobilenet-v3 --hardware cpu --weights random --cache {tmp_path}"
+    assert str(error.value).endswith(f"gelkit features {command}")
     emulating = RecipeOptions(weights="random", emulate_tpu=True, geometry="pad")
     with pytest.raises(MissingEmbeddingsError, match="--geometry pad --emulate-tpu"):
         load(catalog, backbone="vgg16", hardware="tpu", cache=tmp_path, options=emulating)

@@ -81,7 +81,7 @@ def test_augmentations_concern_augmented_views_alone() -> None:
 
 def test_unknown_names_are_refused() -> None:
     """A misspelt option would make a cache of its own."""
-    with pytest.raises(UsageError, match="cpu or tpu or cuda"):
+    with pytest.raises(UsageError, match="cpu, tpu, cuda"):
         make_recipe("resnet18", "gpu")
     with pytest.raises(UsageError, match="Expected a backbone"):
         make_recipe("resnet", "cpu")

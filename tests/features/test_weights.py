@@ -107,7 +107,9 @@ def test_a_wrong_download_is_refused_and_not_kept(
 def test_without_a_network_the_message_names_the_remedies() -> None:
     """A user offline would see a URLError, or get random weights."""
     row = _row("http://127.0.0.1:9", b"never served")
-    with pytest.raises(WeightsError, match="--weights-dir, or use --weights random"):
+    with pytest.raises(
+        WeightsError, match=r"--weights-dir \(gelkit doctor .* lists all files\), or"
+    ):
         load_weights(row, "imagenet")
 
 
@@ -143,6 +145,17 @@ def test_a_folder_of_weights_is_used_alone(tmp_path: Path, trained: Path) -> Non
         load_weights(row, "imagenet", weights_dir=tmp_path)[1]
         == sha256(trained.read_bytes()).hexdigest()
     )
+
+
+def test_a_damaged_file_is_replaced_where_it_came_from(tmp_path: Path, torch_folder: Path) -> None:
+    """Someone without a network would delete the file and wait for a download."""
+    row = _row("http://127.0.0.1:9", b"the real one")
+    _put(tmp_path / "brought", row, b"the real o")
+    with pytest.raises(WeightsError, match=rf"opened\. Copy it anew from {row.weights_url}$"):
+        load_weights(row, "imagenet", weights_dir=tmp_path / "brought")
+    _put(torch_folder, row, b"the real o")
+    with pytest.raises(WeightsError, match=rf"run again to download {row.weights_url}$"):
+        load_weights(row, "imagenet")
 
 
 def test_a_file_of_another_model_is_refused(trained: Path) -> None:

@@ -24,7 +24,7 @@ from gelkit.features.workers import decoder_version
 from gelkit.heads.architectures import HEADS, OPTIMIZERS
 from gelkit.heads.comparison import compare
 from gelkit.heads.configurations import Configuration, choose_configurations
-from gelkit.heads.datasets import dataset_fingerprint
+from gelkit.heads.datasets import dataset_fingerprint, warn_of_failures
 from gelkit.heads.evaluation import find_test_set
 from gelkit.heads.metrics import score
 from gelkit.heads.results import read_results
@@ -124,7 +124,8 @@ def test_backbones_without_embeddings_are_left_out_and_named(compared: Compared)
     assert list(compared.results["model_id"]) == [1, 2, 3, 4]
     (warning,) = _without_few_groups(compared.warnings)
     assert "vgg16, mobilenet-v3 on cpu" in warning
-    command = "gelkit features DATA --backbone vgg16 --backbone mobilenet-v3 --hardware cpu"
+    (given,) = compared.catalog.given
+    command = f"gelkit features {given} --backbone vgg16 --backbone mobilenet-v3 --hardware cpu"
     assert command in warning
 
 
@@ -303,7 +304,8 @@ def test_auto_with_nothing_complete_says_how_much_is_missing(
     """Someone whose embeddings are nearly complete would be told that all are missing."""
     fewer = replace(compared.catalog, images=compared.catalog.images[3:])
     publish_embeddings(fewer, tmp_path)
-    command = "gelkit features DATA --backbone resnet18 --hardware cpu --weights auto"
+    (given,) = fewer.given
+    command = f"gelkit features {given} --backbone resnet18 --hardware cpu --weights auto"
     with pytest.raises(MissingEmbeddingsError, match=f"16 images.* 3 of them.*{command}"):
         replace(compared, cache=tmp_path).again(None, options=RecipeOptions(weights="auto"))
 
@@ -543,7 +545,7 @@ def test_nothing_cached_is_an_error_that_names_the_command(
 ) -> None:
     """An empty table would be written."""
     chosen = choose_configurations(("cpu",), ("vgg16",))
-    with pytest.raises(MissingEmbeddingsError, match=r"gelkit features DATA --backbone vgg16"):
+    with pytest.raises(MissingEmbeddingsError, match=r"gelkit features .* --backbone vgg16"):
         compared.again(tmp_path / "out", configurations=chosen)
     assert not (tmp_path / "out").exists()
 
@@ -573,7 +575,7 @@ def test_images_that_one_backbone_lacks_take_no_part_and_are_named(
     assert set(results["n_images"]) == {15}
     assert results["splits_fingerprint"].nunique() == results["dataset_fingerprint"].nunique() == 1
     name = compared.catalog.images[0].name
-    assert f"failed for another recipe than {whole.recipe.folder_name}: {name}" in caplog.text
+    assert f"failed for another recipe than {whole.recipe.folder_name}:\n  {name}" in caplog.text
 
 
 def test_progress_is_reported_to_the_end(compared: Compared) -> None:
@@ -614,3 +616,15 @@ def test_scores_are_those_of_the_kept_predictions(compared: Compared) -> None:
         for name in ("precision", "recall", "f1"):
             mean = np.mean([getattr(repeat, name) for repeat in repeats])
             assert row[name] == pytest.approx(mean)
+
+
+def test_images_that_failed_are_listed_and_long_lists_are_cut(
+    make_embeddings: MakeEmbeddings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dozens of reasons would run into one paragraph, or a name's line end forge another."""
+    failures = tuple(Failure(f"{n}\n.png", "", "no image.", retry=False) for n in range(13))
+    warn_of_failures(replace(make_embeddings(["gel"]), failures=failures))
+    lines = caplog.messages[0].splitlines()
+    assert lines[0] == "left out: 13 images that could not be read:"
+    assert lines[1] == r"  0\n.png: no image."
+    assert lines[10:] == [r"  9\n.png: no image.", "  and 3 more"]

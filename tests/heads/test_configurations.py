@@ -117,10 +117,20 @@ UNKNOWN = {
     "emulation": ({"hardware": ("tpu-emulated",)}, "cpu, tpu, cuda. Received: 'tpu-emulated'"),
     "backbone": (
         {"backbones": ("resnet18", "resnet19")},
-        "Expected a backbone: resnet18, vgg16, mobilenet-v3. Received: 'resnet19'",
+        "mobilenet-v3. Received: 'resnet19'. Did you mean resnet18?",
     ),
-    "head": ({"heads": ("Single",)}, "Expected a head: single, multi. Received: 'Single'"),
+    "head": (
+        {"heads": ("Single",)},
+        "Expected a head: single, multi. Received: 'Single'. Did you mean single?",
+    ),
     "optimizer": ({"optimizers": ("",)}, "Expected an optimizer: adam, sgd. Received: ''"),
+    "a slip": ({"optimizers": ("Adams",)}, "'Adams'. Did you mean adam?"),
+    "a digit": ({"backbones": ("resnet81",)}, "'resnet81'. Did you mean resnet18?"),
+    "another spelling": ({"backbones": ("MobileNetV3",)}, "Did you mean mobilenet-v3?"),
+    "two in one": (
+        {"backbones": ("resnet18, vgg16",)},
+        "name each by itself: --backbone resnet18 --backbone vgg16.",
+    ),
 }
 
 
@@ -128,5 +138,7 @@ UNKNOWN = {
 def test_unknown_names_are_refused_and_the_known_ones_named(axis: str) -> None:
     """A typing error would silently train nothing."""
     names, message = UNKNOWN[axis]
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError) as error:
         choose_configurations(**names)
+    assert message in str(error.value)
+    assert ("Did you mean" in str(error.value)) == ("Did you mean" in message)

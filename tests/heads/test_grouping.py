@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -249,11 +250,40 @@ def test_too_few_groups_in_a_class_are_refused_with_the_arithmetic(
     groups = np.array([0, 0, 1, 1, *range(2, 50)])[: len(embeddings)]
     with pytest.raises(
         UsageError,
-        match=r"at least 12 groups .* two for each of 6 folds\. Received: 10 in 'gel', which has "
-        r"12 images.*--folds 5",
+        match=r"at least 12 groups .* two for each of 6 folds\. Received: 10 in 'gel' \(12 images\)"
+        r"\..*--folds 5",
     ):
         require_splittable(embeddings, groups, folds=6)
     require_splittable(embeddings, groups, folds=5)
+
+
+SMALL_CLASSES: dict[str, tuple[list[int], list[int], str]] = {
+    "the smallest decides": ([4] + [1] * 16, [1] * 7, "use --folds 3."),
+    "all are listed": ([1] * 5, [1] * 4, "Received: 4 in 'b' (4 images), 5 in 'a' (5 images)."),
+    "no folds are few enough": ([1] * 10, [1], "Received: 1 in 'b' (1 image). Near-identical"),
+    "a large group counts, too": ([3] + [1] * 5, [1] * 20, "use --folds 2."),
+    "a large group alone": ([3] + [1] * 9, [1] * 20, "(0.png, 1.png, 2.png). Keep some of them o"),
+    "one picture alone": ([9] + [1] * 9, [1] * 20, "and 4 more). Keep some of them only, or"),
+    "too large for any folds": ([20] + [1] * 9, [1] * 20, "and 15 more). Keep some of them only."),
+}
+
+
+@pytest.mark.parametrize("case", SMALL_CLASSES)
+def test_the_folds_that_are_advised_are_enough(case: str, make_embeddings: MakeEmbeddings) -> None:
+    """A user would follow one piece of advice after the other, each refused by the next."""
+    *classes, said = SMALL_CLASSES[case]
+    labels = [label for label, sizes in zip("ab", classes, strict=True) for _ in range(sum(sizes))]
+    sizes = [size for its_sizes in classes for size in its_sizes]
+    embeddings, groups = make_embeddings(labels), np.repeat(np.arange(len(sizes)), sizes)
+    with pytest.raises(UsageError) as error:
+        require_splittable(embeddings, groups, folds=5)
+    assert said in str(error.value)
+    advised = re.search(r"use --folds (\d+)", str(error.value))
+    if advised is not None:
+        require_splittable(embeddings, groups, folds=int(advised[1]))
+    for folds in range(int(advised[1]) + 1 if advised else 2, 5):
+        with pytest.raises(UsageError):
+            require_splittable(embeddings, groups, folds=folds)
 
 
 def test_few_groups_are_warned_of(

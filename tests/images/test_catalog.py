@@ -43,6 +43,39 @@ def test_the_first_sub_folders_are_the_classes(tmp_path: Path) -> None:
     assert catalog.name == tmp_path.name
 
 
+GIVEN = {
+    "a folder above": (
+        "gels/gel",
+        "Is 'gels/gel' one of the classes? Then give the folder above it: 'gels'.",
+    ),
+    "the folder one is in": (
+        ".",
+        "Is '.' one of the classes? Then give the folder above it: '{above}'.",
+    ),
+    "from the folder above": (
+        "gel",
+        "Is 'gel' one of the classes? Then give the folder above it: '{above}'.",
+    ),
+    "labels for some": ("gels", "'loose.png'). Move them into a class folder"),
+    "a manifest": ("gels.csv", "'gels/loose.png'). Move them into a class folder"),
+    "a file": ("gels/loose.png", "'loose.png'). Move them into a class folder"),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_a_class_given_for_the_whole_is_told(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Someone who gave one of the classes would be told to move images about."""
+    _files(tmp_path, "gels/gel/a.png", "gels/other/b.png", "gels/loose.png")
+    (tmp_path / "gels.csv").write_text("path\ngels/loose.png\n")
+    data, said = GIVEN[case]
+    monkeypatch.chdir(tmp_path / {".": "gels/gel", "gel": "gels"}.get(data, ""))
+    with pytest.raises(UsageError) as error:
+        require_classes(read_catalog(data))
+    assert said.format(above=tmp_path / "gels") in str(error.value)
+
+
 def test_the_order_does_not_depend_on_the_disk(tmp_path: Path) -> None:
     """Splits would differ between machines."""
     names = ["b/2.png", "a/10.png", "a/9.png", "b/1.png"]

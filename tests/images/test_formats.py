@@ -400,8 +400,6 @@ REFUSED = {
     "complex": (tiff(np.ones((4, 4), np.complex64)), "complex64"),
     "half a file": (saved(Image.fromarray(SEED), "PNG")[:200], "whole"),
     "half a JPEG": (saved(Image.fromarray(SEED), "JPEG")[:500], "whole"),
-    "text": (b"lane,band\n1,200\n", "something else"),
-    "nothing": (b"", "something else"),
 }
 
 
@@ -412,6 +410,28 @@ def test_what_cannot_be_read_truthfully_is_refused(kind: str) -> None:
     with pytest.raises(ImageError, match="xpected") as refusal:
         decode(data)
     assert reason in str(refusal.value)
+
+
+NO_PICTURES = {
+    "no bytes": (b"", "an empty file. Copy"),
+    "text": (b"lane,band\n1,200\n", "a text file. Give the image"),
+    "text cut within a letter": (b"a" + "µ".encode() * 4096, "a text file"),
+    "a web page": (b"\n<!DOCTYPE html><html>404</html>", "a web page (HTML). Give the image"),
+    "a page after a byte order mark": ("\ufeff<HTML>".encode(), "a web page (HTML)"),
+    "the head of a PNG": (b"\x89PNG\r\n\x1a\n and no more", "cut off or damaged. Copy"),
+    "Latin-1": ("Gel für Lösung".encode("latin-1"), "Amersham imagers are not read: export"),
+    "an unknown format": (bytes(range(256)), "Amersham imagers are not read: export"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PICTURES)
+def test_what_is_no_picture_is_told_apart(kind: str) -> None:
+    """Someone who saved a web page would be told to export it from an imager."""
+    data, said = NO_PICTURES[kind]
+    with pytest.raises(ImageError) as refusal:
+        decode(data)
+    assert said in str(refusal.value)
+    assert ("imager" in str(refusal.value)) == ("imager" in said)
 
 
 BEYOND = {

@@ -7,12 +7,14 @@ import functools
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gelkit.report.page import write_report
+from gelkit.report.contents import read_contents
+from gelkit.report.page import render_page, write_report
 
 if TYPE_CHECKING:
     from conftest import Comparison
@@ -33,7 +35,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PHONE, DESK = 390, 1280
+PHONE, NARROW_DESK, DESK = 390, 1200, 1280
 HEADING = "#results thead th:nth-child({})"
 ROWS = "return [...document.querySelectorAll('#results tbody tr')]"
 
@@ -185,6 +187,20 @@ def test_filters_hide_what_was_not_asked_for_and_count(opened: Any) -> None:
     assert _find(opened, "#count").text == "1 of 4 shown"
     _find(opened, "#filters input").send_keys(" nonsense")
     assert _shown_ids(opened) == []
+
+
+def test_the_whole_table_is_seen_at_once_on_a_desk(
+    chromium: Any, comparison: Comparison, tmp_path: Path
+) -> None:
+    """The last columns would be cut, beside paragraphs that leave half of the width empty."""
+    contents = read_contents(comparison.out, comparison.cache)
+    tested = contents.results.assign(test_accuracy=0.875, test_difference_p=0.0421)
+    page = render_page(replace(contents, results=tested), (), thumbnails=False)
+    (tmp_path / "tested.html").write_bytes(page.encode(errors="replace"))
+    _show(chromium, tmp_path / "tested.html", NARROW_DESK)
+    table = "const its = document.getElementById('results'); return "
+    assert chromium.execute_script(f"{table} its.rows[0].cells.length") == 14
+    assert chromium.execute_script(f"{table} its.scrollWidth <= its.parentElement.clientWidth")
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])

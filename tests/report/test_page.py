@@ -30,6 +30,7 @@ from gelkit.report.numbers import MISSING, Scale, percent, scale_of_fractions
 from gelkit.report.page import keep_rechecks, render_page
 from gelkit.report.ranking import choose_columns, rank_configurations
 from gelkit.report.thumbnails import Uses, draw_thumbnails
+from gelkit.report.words import WORDS
 from gelkit.tables import read_table
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ PLOT_NAMES = (
 )
 SECTIONS = [
     *("answer", "recheck", "warnings", "configurations", "axes", "curves", "calibration"),
-    *("learning", "time", "gallery", "map", "copies", "methods"),
+    *("learning", "time", "gallery", "map", "copies", "words", "methods"),
 ]
 
 
@@ -142,8 +143,10 @@ def test_the_answer_is_corrected_for_choosing_and_comes_with_its_interval(
 
 def test_what_makes_figures_doubtful_is_there(page: str) -> None:
     """Someone would quote figures of random weights, or take an emulation for a TPU."""
-    said = Elements(page).said
-    assert "RANDOM weights" in said
+    answer = Elements(page[page.index('id="answer"') : page.index('id="recheck"')]).said
+    assert "with RANDOM weights: says nothing of transfer learning" in answer
+    said = Elements(page[page.index('id="warnings"') :]).said
+    assert "RANDOM weights: these figures" in said
     assert "No TPU was used" in said
     assert "32 images are only 31 groups" in said
 
@@ -379,13 +382,38 @@ def test_images_that_moved_or_changed_are_not_shown_but_named(
     moved = replace(images, images=(gone, changed, *images.images[2:]))
     drawn = draw_thumbnails(moved, dict.fromkeys(range(3), Uses(1, 1)), best.recipe)
     assert [bool(drawn[i].original) for i in range(3)] == [False, False, True]
-    assert "No such file" in drawn[0].gap
-    assert "other bytes" in drawn[1].gap
+    assert [drawn[i].gap for i in range(2)] == ["file has gone", "file has other bytes"]
     page = Elements(render_page(replace(contents, images=moved, rechecks=_all_of(contents)), ()))
-    assert "Received: other bytes" in page.said
+    assert "No picture: file has other bytes." in page.said
     groups = np.zeros_like(images.groups)
     strip = render_page(replace(contents, images=replace(moved, groups=groups)), ())
     assert strip.partition('id="copies"')[2].count("no picture") == 2
+
+
+def test_moved_images_are_counted_and_explained_once(
+    contents: Contents, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A user would see a report without a picture, and nothing that says why."""
+    assert contents.images is not None
+    images = [replace(its, path=tmp_path / its.path.name) for its in contents.images.images]
+    moved = replace(contents, images=replace(contents.images, images=tuple(images)))
+    page = Elements(render_page(moved, PLOTS))
+    (warning,) = caplog.messages
+    found = re.search(r"Pictures that are not shown.*: (\d+) \(file has gone\)\.", warning)
+    assert found
+    assert int(found[1]) > 6
+    assert "gelkit heads" in warning
+    assert page.said.count(warning) == 1
+    assert str(tmp_path) not in page.said
+
+
+def test_words_are_explained_alike_in_the_page_and_in_the_documentation(page: str) -> None:
+    """A reader would meet 'p of lagging' or 'tied' and could look it up nowhere."""
+    section = Elements(page[page.index('id="words"') : page.index('id="methods"')]).said
+    documentation = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    for word, meaning in WORDS.items():
+        assert f"{word} {meaning}" in section
+        assert f"| {word} | {meaning} |" in documentation
 
 
 def test_pictures_are_what_was_stored_and_what_was_seen(contents: Contents) -> None:
@@ -441,7 +469,7 @@ def test_an_evaluated_test_set_is_reported(copied: Comparison) -> None:
     """A user would not find the figures that matter most, or what is wrong with them."""
     results = gelkit.read_results(copied.out / "results.csv")
     results["test_fingerprint"] = "f" * 64
-    results["test_accuracy"] = 0.625
+    results["test_accuracy"], results["test_accuracy_without_overlap"] = 0.625, 0.8
     results["test_accuracy_low"], results["test_accuracy_high"] = 0.5, 0.75
     results["test_difference_p"] = 0.25
     for name, value in (("test_n_images", 40), ("test_overlap", 3), ("test_looks", 2)):
@@ -452,6 +480,7 @@ def test_an_evaluated_test_set_is_reported(copied: Comparison) -> None:
     assert [its["id"] for its in elements.of("section")].count("test") == 1
     assert "40 images, 3 of which are training images" in elements.said
     assert "0.625 0.500 to 0.750" in elements.said
+    assert "an accuracy of 0.800 on 37 images (95% interval 0." in elements.said
     assert "Three test images are training images." in elements.said
     assert "at look 2" in elements.said
     assert "Test accuracy" in elements.said

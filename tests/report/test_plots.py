@@ -47,6 +47,7 @@ from gelkit.report.plots import (
     read_figures,
     save_plots,
 )
+from gelkit.report.plots.calibration import draw_calibration
 
 FOLDS, REPEATS = 3, 2
 HOSTILE = ("$x^2$ <b>&\"'", "_a\nb\u202e", "泳道 " + "long " * 20)
@@ -317,6 +318,25 @@ def test_the_plots_of_ten_classes_and_24_configurations_stay_light(
     """A report would be too heavy for an attachment."""
     assert list(hostile) == list(PLOTS)
     assert sum(len(plot.svg) for plot in hostile.values()) < 600_000
+
+
+BELIEVED: dict[str, tuple[float, float, str]] = {
+    "within chance": (0.02, 1.0, "They can be believed as far as these images show: they are off"),
+    "too sure": (0.2, 0.5, "off by more than chance (expected calibration error 0.200; by chance"),
+    "too sure, said": (0.2, 0.5, "and heads are too sure of themselves (slope 0.50 instead of 1)"),
+    "not sure enough": (0.2, 1.5, "and heads are not sure enough (slope 1.50 instead of 1)"),
+    "no slope": (0.2, float("nan"), "by chance up to 0.050). gelkit predict calibrates them"),
+}
+
+
+@pytest.mark.parametrize("case", BELIEVED)
+def test_whether_probabilities_can_be_believed_is_said(case: str) -> None:
+    """A user would be left with two numbers, and no idea whether 0.9 means nine of ten."""
+    error, slope, expected = BELIEVED[case]
+    changed = {"ece": error, "ece_if_calibrated": 0.05, "calibration_slope": slope}
+    drawing = draw_calibration(replace(FIGURES, results=FIGURES.results.assign(**changed)))
+    assert drawing is not None
+    assert expected in drawing.caption
 
 
 def test_a_map_of_many_images_draws_some_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

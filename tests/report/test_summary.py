@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from gelkit.features.cache import Cache, Failure
+from gelkit.features.diagnosis import Speed
 from gelkit.features.planning import Identified, Plan
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.features.workers import Task
 from gelkit.images.catalog import Catalog, CatalogImage
-from gelkit.report.summary import costs, failed, skipped
+from gelkit.report.summary import costs, failed, skipped, speeds
 
 
 def _names(count: int) -> tuple[str, ...]:
@@ -84,6 +85,28 @@ def test_costs_say_what_is_to_do(case: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     images, tasks, expected = COSTS[case]
     assert costs([_plan(images, tasks)]) == f"resnet18 on cpu, weights random: {expected}"
+
+
+SPEEDS = (("torch", "float32", 10.0), ("torch", "bfloat16", 20.0), ("winograd", "float32", 30.0))
+FASTEST: dict[str, tuple[tuple[tuple[str, str, float], ...], str]] = {
+    "a kernel": (SPEEDS, "with --kernel winograd."),
+    "a precision": (SPEEDS[:2], "with --precision bfloat16."),
+    "neither": (SPEEDS[:1], "with the defaults."),
+    "both": (
+        (*SPEEDS, ("openvino", "bfloat16", 40.0)),
+        "with --kernel openvino --precision bfloat16.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FASTEST)
+def test_the_fastest_is_named_as_it_is_asked_for(case: str) -> None:
+    """A user would have to find the fastest row, and guess what to type."""
+    measured, said = FASTEST[case]
+    text = speeds([Speed("resnet18", *each, cosine=1.0) for each in measured])
+    assert f"Fastest here: resnet18 {said}" in text
+    both = [Speed(b, *each, cosine=1.0) for b in ("vgg16", "resnet18") for each in measured]
+    assert speeds(both).splitlines()[-1].startswith("Fastest here: vgg16 with ")
 
 
 def test_each_plan_has_a_line() -> None:

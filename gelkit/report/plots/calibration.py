@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from gelkit.heads.curves import Reliability, reliability
@@ -52,16 +55,29 @@ def draw_calibration(figures: Figures) -> Drawing | None:
 
 
 def _caption(figures: Figures) -> str:
-    row = figures.row(figures.winner)
-    error = (
-        f"The expected calibration error is {row['ece']:.3f}; calibrated probabilities would have "
-        f"up to {row['ece_if_calibrated']:.3f} by chance."
-    )
+    verdict = _verdict(figures.row(figures.winner).to_dict())
     return (
         "How often out-of-fold predictions were right, in ten bins of equally many images, by the "
         "probability of the predicted class; on the dashed line both are the same, below it heads "
         "are too sure of themselves. Of calibrated probabilities 95% of the points of each bin "
-        f"would lie in the grey band. {error} Below, how frequent the probabilities are."
+        f"would lie in the grey band. Below, how frequent the probabilities are. {verdict}"
+    )
+
+
+def _verdict(row: Mapping[Any, Any]) -> str:
+    """Say whether the probabilities can be believed, by their expected calibration error."""
+    error, chance, slope = row["ece"], row["ece_if_calibrated"], row["calibration_slope"]
+    figures = f"(expected calibration error {error:.3f}; by chance up to {chance:.3f})"
+    if error <= chance:
+        return (
+            f"They can be believed as far as these images show: they are off by no more than "
+            f"chance {figures}."
+        )
+    how = "too sure of themselves" if slope < 1 else "not sure enough"
+    inclined = "" if slope != slope else f", and heads are {how} (slope {slope:.2f} instead of 1)"
+    return (
+        f"Do not believe them as they are: they are off by more than chance {figures}{inclined}. "
+        "gelkit predict calibrates them where that is shown to help."
     )
 
 

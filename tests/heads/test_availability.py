@@ -1,0 +1,53 @@
+"""Availability: where no hardware is named, what is compared is what can be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gelkit.features.cache import Cache
+from gelkit.features.recipe import RecipeOptions, make_recipe
+from gelkit.heads import availability
+from gelkit.heads.availability import choose_available
+
+RANDOM = RecipeOptions(weights="random")
+EMULATED = RecipeOptions(weights="random", emulate_tpu=True)
+AUTO = RecipeOptions(weights="auto")
+
+CASES: dict[str, tuple[dict[str, str], RecipeOptions | None, RecipeOptions, int, str]] = {
+    "neither TPU nor cache": ({}, None, RANDOM, 12, "need a TPU, or --emulate-tpu (extra 'xla')"),
+    "a TPU": ({"0000:00:04.0": "v5e"}, None, RANDOM, 24, ""),
+    "cached where there was one": ({}, RANDOM, RANDOM, 24, ""),
+    "cached with other weights": ({}, RecipeOptions(), RANDOM, 12, "need a TPU"),
+    "auto, cached with random": ({}, RANDOM, AUTO, 24, ""),
+    "emulation asked for": ({}, None, EMULATED, 24, ""),
+    "emulated before": ({}, EMULATED, RANDOM, 12, "were emulated: add --emulate-tpu"),
+    "auto, emulated before": ({}, EMULATED, AUTO, 12, "were emulated: add --emulate-tpu"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tpu_is_compared_where_it_can_be(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every run without a TPU would warn of what nobody asked for, or leave out what is there."""
+    chips, cached, options, count, said = CASES[case]
+    monkeypatch.setattr(availability, "find_tpu_chips", lambda: chips)
+    if cached is not None:
+        folder = Cache(tmp_path, make_recipe("vgg16", "tpu", cached)).folder
+        folder.mkdir(parents=True)
+        (folder / "shard-1.h5").touch()
+    chosen, text = choose_available(tmp_path, options)
+    assert len(chosen) == count
+    assert {its.hardware for its in chosen} == ({"cpu"} if count == 12 else {"cpu", "tpu"})
+    assert said in text
+    assert text.startswith("12 of the 24 configurations: those on cpu." if count == 12 else "")
+
+
+def test_the_other_axes_are_chosen_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --backbone alone, all backbones would be trained, or a wrong number be told."""
+    monkeypatch.setattr(availability, "find_tpu_chips", dict)
+    chosen, text = choose_available(tmp_path, RANDOM, ("vgg16",), (), ("sgd",))
+    assert [its.model_id for its in chosen] == [6, 8]
+    assert text.startswith("2 of the 4 configurations")
