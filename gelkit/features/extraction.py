@@ -302,8 +302,8 @@ def _compute(
     failures: list[Failure] = []
     views = {task.sha256: len(task.views) for task in tasks}
     embedded: set[str] = set()
-    done = 0
-    progress(what, done, planned.num_views)
+    done, total = 0, planned.num_views
+    progress(what, done, total)
     batches = ENGINES[workforce.engine](tasks, setup, workforce)
     try:
         with closing(batches), _publishing(planned.cache) as unpublished:
@@ -314,7 +314,7 @@ def _compute(
                     unpublished.add(batch.rows)
                     done += len(batch.rows)
                     embedded.update(to_strings(batch.rows.columns["sha256"]))
-                progress(what, done, planned.num_views)
+                progress(what, done, total)
     finally:
         named = _named(planned, failures)
         planned.cache.record_failures([*planned.failures, *named], resolved=embedded)
@@ -328,6 +328,7 @@ class _Unpublished:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._rows: list[Rows] = []
+        self._bytes = 0
         self._since = time.monotonic()
         self._weights = cache.weights_sha256()
         self._digits = cache.recipe.weights_sha256
@@ -335,12 +336,12 @@ class _Unpublished:
     def add(self, rows: Rows) -> None:
         self._require_weights(str(rows.provenance[0]["weights_sha256"]))
         self._rows.append(rows)
-        size = sum(piece.columns["embedding"].nbytes for piece in self._rows)
-        if size >= _PUBLISH_BYTES or time.monotonic() - self._since >= _PUBLISH_SECS:
+        self._bytes += rows.columns["embedding"].nbytes
+        if self._bytes >= _PUBLISH_BYTES or time.monotonic() - self._since >= _PUBLISH_SECS:
             self.publish()
 
     def publish(self) -> None:
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._bytes = self._rows, [], 0
         self._since = time.monotonic()
         if rows:
             self._cache.publish(concatenate(rows))
