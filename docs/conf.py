@@ -29,7 +29,9 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|keras|np|npt|numpy|os|pandas|pathlib|pd|sklearn|torch)\..*"),
+    ("py:.*", r"contextlib\..*"),
     ("py:class", r"Path|TensorDataset|optional|gelkit\.analyses\.orientations\.Value"),
+    ("py:class", r"gelkit\.features\.shards\.OpenShard"),
     ("py:(data|func)", r"[\w]+"),
 ]
 """Other packages' names, whose pages would have to be fetched to be linked, and names that
