@@ -9,8 +9,8 @@ The second writes made-up rows of 512 values straight into a cache, as if they h
 and reads it in every way that there is, each in a process of its own.
 
 - s: wall seconds of the command; cpu s: of it and all its processes;
-- ms/image: cpu milliseconds for an image, those of a run over 16 images taken off, and its ratio to
-  the first line's: the cost of an image must not grow with their number;
+- ms/image: cpu milliseconds for each image more than in the line above, and in the first line than
+  in a run over 16: the cost of an image must not grow with their number;
 - MiB: the most that all processes had together (proportional set sizes, looked at every 0.2 s);
 - again: the same command with everything known: seconds, and MiB;
 - files, bytes: of the cache's folder, failures and the like included.
@@ -72,19 +72,18 @@ def print_images(counts: Sequence[int], backbone: str, kernel: str) -> None:
     """Draw the most that are needed, and embed the first of them, from nothing each time."""
     draw(max(*counts, START))
     print(f"Images, {backbone}, random weights, cpu, kernel {kernel}")
-    print("   images       s   cpu s ms/image  ratio    MiB  again s    MiB  files        bytes")
+    print("   images       s   cpu s ms/image    MiB  again s    MiB  files        bytes")
     command = ["--backbone", backbone, "--weights", "random", "--kernel", kernel]
-    start = run([*command, *data(START)]).cpu_secs
-    first = None
+    before, cpu_before = START, run([*command, *data(START)]).cpu_secs
     for count in counts:
         cache = f"features_{count}"
         options = [*command, *data(count), "--cache", cache]
         done, again = run(options), run(options)
-        cost = 1000 * (done.cpu_secs - start) / count
-        first = first or cost
+        cost = 1000 * (done.cpu_secs - cpu_before) / (count - before)
+        before, cpu_before = count, done.cpu_secs
         files, size = on_disk(Path(cache))
         print(
-            f"{count:9,} {done.secs:7.1f} {done.cpu_secs:7.1f} {cost:8.2f} {cost / first:6.2f} "
+            f"{count:9,} {done.secs:7.1f} {done.cpu_secs:7.1f} {cost:8.2f} "
             f"{done.mib:6.0f} {again.secs:8.1f} {again.mib:6.0f} {files:6d} {size:12,}",
             flush=True,
         )
