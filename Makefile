@@ -38,7 +38,7 @@ samples: .venv/installed  ## draw the synthetic sample set
 	@test -d $@/gel || $(GELKIT) samples $@
 
 test: .venv/installed-test  ## run the tests
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 fuzz: .venv/installed-test  ## damage files of every kind for SECONDS=, and see that nothing breaks
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.fuzz --seconds $(SECONDS)
