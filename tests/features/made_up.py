@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gelkit.features.cache import Cache
 from gelkit.features.recipe import make_recipe
 from gelkit.features.shards import COLUMNS, Rows, make_rows, read
+from gelkit.features.workers import Batch
 
 RECIPE = make_recipe("resnet18", "cpu")
 
@@ -58,6 +59,17 @@ def numbers_in(cache: Cache, attempts: dict[int, int] | None = None) -> set[int]
         assert rows.columns["sha256"].astype(str).tolist() == sha256s, "a row of another image"
         assert np.array_equal(rows.columns["embedding"], np.stack(expected)), "a wrong embedding"
     return set(numbers)
+
+
+def embeddings_in(batches: Iterable[Batch]) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
+    """Return what an engine's batches hold, by SHA-256 and view, each of which came once."""
+    found: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
+    for batch in batches:
+        if batch.rows is not None:
+            identities = batch.rows.identities()
+            assert not set(identities) & set(found), "a row came twice"
+            found |= dict(zip(identities, batch.rows.columns["embedding"], strict=True))
+    return found
 
 
 def count_stored(cache: Cache) -> int:

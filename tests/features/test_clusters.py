@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hostile import bomb_png, png, slow_jpeg
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import embeddings_in
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
@@ -38,7 +38,7 @@ from gelkit.features.engines import run_workers
 from gelkit.features.extraction import Workforce, extract
 from gelkit.features.planning import plan
 from gelkit.features.recipe import RecipeOptions
-from gelkit.features.workers import Batch, Rendering, Setup, Task
+from gelkit.features.workers import Rendering, Setup, Task
 from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import Limits
 
@@ -107,25 +107,13 @@ def _harm(task: Task, folder: Path) -> list[Task]:
     return [*made, replace(task, name="changed.png", sha256="0" * 64)]
 
 
-def _embeddings(batches: Sequence[Batch]) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
-    found: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
-    for batch in batches:
-        if batch.rows is not None:
-            columns = batch.rows.columns
-            names = [digest.decode() for digest in columns["sha256"].tolist()]
-            identities = list(zip(names, columns["view"].tolist(), strict=True))
-            assert not set(identities) & set(found), "a row came twice"
-            found |= dict(zip(identities, columns["embedding"], strict=True))
-    return found
-
-
 def test_embeddings_and_failures_are_the_local_engines(
     cluster: str, tasks: list[Task], tmp_path: Path
 ) -> None:
     """A cache would hold other numbers, or lack other images, for where they were computed."""
     mixed = [*tasks[:5], *_harm(tasks[0], tmp_path), *tasks[5:]]
     here, there = list(run_workers(mixed, SETUP, 2)), list(run_on_ray(mixed, SETUP))
-    expected, found = _embeddings(here), _embeddings(there)
+    expected, found = embeddings_in(here), embeddings_in(there)
     assert set(found) == set(expected) == {(t.sha256, view) for t in tasks for view in t.views}
     assert [key for key in expected if not np.array_equal(expected[key], found[key])] == []
     failures = [
@@ -175,7 +163,9 @@ def test_what_a_killed_process_held_is_embedded_by_another(
         process.send_signal(signal.SIGKILL)
     done += batches
     assert [failure for batch in done for failure in batch.failures] == []
-    assert set(_embeddings(done)) == {(task.sha256, view) for task in tasks for view in task.views}
+    assert set(embeddings_in(done)) == {
+        (task.sha256, view) for task in tasks for view in task.views
+    }
     assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from mmap import mmap
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from hostile import slow_jpeg
+from made_up import embeddings_in
 from PIL import Image
 
 from gelkit.errors import GelkitError
@@ -28,7 +29,7 @@ from gelkit.features.backbones import get_backbone
 from gelkit.features.devices import DeviceError
 from gelkit.features.engines import choose_workers, run_workers
 from gelkit.features.weights import WeightsError, load_weights
-from gelkit.features.workers import AHEAD, Batch, Clock, Rendering, Setup, Task
+from gelkit.features.workers import AHEAD, Clock, Rendering, Setup, Task
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits
 
@@ -65,22 +66,10 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
     return made
 
 
-def _embeddings(batches: Sequence[Batch]) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
-    found = {}
-    for batch in batches:
-        if batch.rows is not None:
-            columns = batch.rows.columns
-            names = [digest.decode() for digest in columns["sha256"].tolist()]
-            identities = list(zip(names, columns["view"].tolist(), strict=True))
-            assert not set(identities) & set(found), "a row came twice"
-            found |= dict(zip(identities, columns["embedding"], strict=True))
-    return found
-
-
 @pytest.fixture(scope="module")
 def expected(tasks: list[Task]) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
     """Return the embeddings that one worker makes of one image at a time."""
-    return _embeddings(list(run_workers(tasks, _setup(1), workers=1)))
+    return embeddings_in(list(run_workers(tasks, _setup(1), workers=1)))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +84,7 @@ def test_rows_depend_on_nothing_but_the_image(
 ) -> None:
     """The same image would get other embeddings on another machine, or among other images."""
     ordered = tasks[::-1] if backwards else tasks
-    found = _embeddings(list(run_workers(ordered, _setup(batch_size), workers)))
+    found = embeddings_in(list(run_workers(ordered, _setup(batch_size), workers)))
     assert set(found) == {(task.sha256, view) for task in tasks for view in task.views}
     largest = max(float(np.abs(values).max()) for values in expected.values())
     for identity, values in expected.items():
@@ -118,7 +107,7 @@ def test_a_module_in_the_images_folder_is_not_run(
     """A folder of images from a stranger could run its own code."""
     (tmp_path / "imagehash.py").write_text("open('run', 'w')")
     monkeypatch.chdir(tmp_path)
-    assert len(_embeddings(list(run_workers(tasks[:1], _setup(2), workers=1)))) == 2
+    assert len(embeddings_in(list(run_workers(tasks[:1], _setup(2), workers=1)))) == 2
     assert not (tmp_path / "run").exists()
 
 
@@ -174,7 +163,7 @@ def test_images_of_a_killed_worker_are_embedded_by_another(
         os.kill(pid, signal.SIGKILL)
     done += batches
     assert [failure for batch in done for failure in batch.failures] == []
-    assert set(_embeddings(done)) == set(expected)
+    assert set(embeddings_in(done)) == set(expected)
 
 
 @pytest.fixture
@@ -192,7 +181,7 @@ def test_an_image_that_hangs_fails_alone(tasks: list[Task], hanging: Task) -> No
     failures = [failure for batch in batches for failure in batch.failures]
     assert [failure.name for failure in failures] == ["hanging.png"]
     assert "read and decoded within 1.5 s" in failures[0].error
-    assert {sha256 for sha256, _ in _embeddings(batches)} == {task.sha256 for task in tasks[:6]}
+    assert {sha256 for sha256, _ in embeddings_in(batches)} == {task.sha256 for task in tasks[:6]}
 
 
 @pytest.fixture
@@ -225,7 +214,7 @@ def test_an_image_whose_worker_dies_twice_fails_alone(
     failures, embedded = [], set()
     for batch in batches:
         failures += batch.failures
-        embedded |= {sha256 for sha256, _ in _embeddings([batch])}
+        embedded |= {sha256 for sha256, _ in embeddings_in([batch])}
     assert [failure.name for failure in failures] == ["hanging.png"]
     assert "died 2 times (Killed" in failures[0].error
     assert failures[0].retry
@@ -267,7 +256,7 @@ def test_what_is_imported_once_is_no_images_memory(tasks: list[Task]) -> None:
     setup = replace(_setup(1), rendering=Rendering(limits=Limits(memory=2**19)))
     batches = list(run_workers(tasks[:2], setup, workers=1))
     assert [failure for batch in batches for failure in batch.failures] == []
-    assert len(_embeddings(batches)) == sum(len(task.views) for task in tasks[:2])
+    assert len(embeddings_in(batches)) == sum(len(task.views) for task in tasks[:2])
 
 
 def test_workers_fit_the_machine() -> None:
