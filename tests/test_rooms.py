@@ -18,6 +18,7 @@ ROOMS = ("images", "features", "heads", "analyses", "report", "commands", "cli")
 
 DOORS = {
     "torch": (
+        "features/agreement",
         "features/backbones",
         "features/weights",
         "features/devices",
@@ -49,6 +50,7 @@ DOORS = {
         "commands/stages",
         "commands/upkeep",
     ),
+    "platformdirs": ("notes",),
     "tqdm": ("commands/console",),
     "tifffile": ("images/tiffs",),
     "imagecodecs": ("images/pictures",),

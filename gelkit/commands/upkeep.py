@@ -13,7 +13,7 @@ from gelkit.commands.options import AnyPath, LocalPath, caches_option, one_recip
 from gelkit.features.inventory import take_inventory
 from gelkit.features.merging import merge
 from gelkit.features.verification import verify
-from gelkit.report.summary import findings, inventories, merged, speeds, verified
+from gelkit.report.summary import findings, inventories, merged, outcomes, speeds, verified
 
 
 @click.group()
@@ -157,3 +157,4 @@ def doctor(weights_dir: Path | None, measure: bool) -> None:
         with bars() as progress:
             measured = diagnosis.measure_kernels(progress=progress)
         echo(speeds(measured))
+    echo_if_any(outcomes(diagnosis.find_outcomes()))

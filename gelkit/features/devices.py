@@ -139,7 +139,13 @@ class OpenVINODevice:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to one core
         }
-        self._model = openvino.Core().compile_model(converted, "CPU", settings)
+        try:
+            self._model = openvino.Core().compile_model(converted, "CPU", settings)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"OpenVINO cannot compute this network in {self._precision} on this processor "
+                f"({self.name}): {_last_line(error)}. Leave --kernel out, or --precision."
+            ) from error
         self.batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -157,6 +163,11 @@ class OpenVINODevice:
     def versions(self) -> dict[str, str]:
         """Tell the versions of openvino, torch and torchvision."""
         return package_versions("openvino", "torch", "torchvision")
+
+
+def _last_line(error: Exception) -> str:
+    """Return the reason in an error of OpenVINO's, which begins with where it was raised."""
+    return str(error).strip().splitlines()[-1].strip().rstrip(".")
 
 
 def rounded(model: nn.Sequential, precision: str) -> nn.Sequential:
