@@ -78,7 +78,7 @@ def _whole_model(backbone: str) -> Any:
 
     row = get_backbone(backbone)
     model, _ = load_weights(row, "random")
-    parent, _, name = row.last_layer.rpartition(".")
+    parent, _, name = row.layer.rpartition(".")
     setattr(model.get_submodule(parent), name, nn.Identity())
     return model.eval()
 

@@ -19,6 +19,7 @@ ROOMS = ("images", "features", "heads", "analyses", "report", "commands", "cli")
 DOORS = {
     "torch": (
         "features/backbones",
+        "features/timm_models",
         "features/weights",
         "features/devices",
         "features/fusion",
@@ -33,6 +34,7 @@ DOORS = {
         "analyses/export",
     ),
     "torchvision": ("features/backbones", "features/weights"),
+    "timm": ("features/timm_models",),
     "torch_tpu": ("features/devices", "features/hardware"),
     "torch_xla": ("features/xla",),
     "h5py": ("features/shards", "features/salvage"),

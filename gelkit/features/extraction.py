@@ -29,7 +29,8 @@ from gelkit.features.planning import (
 )
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.shards import CacheError, Rows, concatenate, to_strings
-from gelkit.features.weights import WeightsError, find_weights
+from gelkit.features.weights import find_weights
+from gelkit.features.weights_files import WeightsError
 from gelkit.features.workers import Batch, Rendering, Setup, Task
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.formats import Limits

@@ -193,7 +193,7 @@ def make_recipe(
     weights = identify_weights(row, options.weights, options.weights_seed)
     resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
     names = require_augmentations(options.augmentations)
-    recipe = _recipe(row.name, row.last_layer, weights, options, resolved)
+    recipe = _recipe(row.name, row.layer, weights, options, resolved)
     return replace(recipe, augmentations=",".join(names)) if augmented else recipe
 
 

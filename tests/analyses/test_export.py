@@ -74,7 +74,7 @@ def tiny(
     def build(*, weights: None = None) -> nn.Module:
         return _Tiny()
 
-    row = replace(get_backbone("resnet18"), name=TINY, torchvision_model="gelkit_test_tiny")
+    row = replace(get_backbone("resnet18"), name=TINY, model="gelkit_test_tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, TINY, replace(row, width=4))
         yield _train(trained[0].images[0].path.parents[1], tmp_path_factory.mktemp(TINY), TINY)

@@ -55,8 +55,9 @@ def tiny_model() -> nn.Sequential:
     )
     row = Backbone(
         name="tiny",
-        torchvision_model="",
-        last_layer="last",
+        library="torchvision",
+        model="",
+        layer="last",
         width=WIDTH,
         parameters=0,
         giga_operations=0.0,
