@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _notes_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what gelkit notes for its user away from whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GELKIT_NOTES", str(tmp_path_factory.mktemp("notes")))
+        yield
 
 
 @pytest.fixture(scope="session")
