@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gelkit.features.backbones import Backbone, default_backbones, freeze, get_backbone
+from gelkit.features.backbones import Backbone, default_backbones, get_backbone
 from gelkit.features.devices import Device
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import count_chips, open_device
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE, PRECISIONS
 from gelkit.features.weights import load_weights

@@ -18,7 +18,9 @@ ROOMS = ("images", "features", "heads", "analyses", "report", "commands", "cli")
 
 DOORS = {
     "torch": (
-        "features/backbones",
+        "features/first_layer",
+        "features/freezing",
+        "features/frozen",
         "features/timm_models",
         "features/weights",
         "features/devices",

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from gelkit.errors import UnknownNameError
-from gelkit.features.timm_models import build_with_timm, use_plain_layers
+from gelkit.errors import UnknownNameError, UsageError
+from gelkit.features.timm_models import build_with_timm
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of red, green and blue in ImageNet, of values of 0 to 1, as torchvision states them."""
+
+_SMALLEST_INPUT = 32
 
 
 @dataclass(frozen=True)
@@ -21,9 +28,9 @@ class Preprocessing:
     """Pixels along each side."""
     interpolation: str = "bilinear"
     """A name of :data:`gelkit.images.views.INTERPOLATIONS`."""
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    """Of each channel, of values of 0 to 1; here those of ImageNet."""
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Of each channel, of values of 0 to 1."""
+    std: tuple[float, ...] = IMAGENET_STD
     """The standard deviation of each channel, likewise."""
 
 
@@ -43,6 +50,10 @@ class PackagedFile:
         return self.path.rpartition("/")[2]
 
 
+POOLED = "pooled"
+"""The layer of models that pool in their own way: what timm's model without classifier gives."""
+
+
 @dataclass(frozen=True)
 class Backbone:
     """What gelkit knows of one backbone; a row of :data:`BACKBONES`.
@@ -58,7 +69,7 @@ class Backbone:
     model: str
     """What the library calls the model."""
     layer: str
-    """Dotted name of the last linear layer: the embedding is what enters it."""
+    """Dotted name of the last linear layer: the embedding is what enters it. Or :data:`POOLED`."""
     width: int
     """Length of an embedding."""
     parameters: int
@@ -157,6 +168,19 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def resized(backbone: Backbone, input_size: int) -> Backbone:
+    """Return a backbone that is shown pictures of another size.
+
+    :param input_size: pixels along each side.
+    :raises UsageError: too few for any network.
+    """
+    if input_size < _SMALLEST_INPUT:
+        raise UsageError(
+            f"Expected an input size of {_SMALLEST_INPUT} pixels or more. Received: {input_size}."
+        )
+    return replace(backbone, preprocessing=replace(backbone.preprocessing, input_size=input_size))
+
+
 def build_model(backbone: Backbone) -> nn.Module:
     """Build the library's whole model, initialised as the library does.
 
@@ -177,67 +201,3 @@ _BUILDERS: Mapping[str, Callable[[str], nn.Module]] = {
     "timm": build_with_timm,
 }
 """Who builds a model, by the name of the library."""
-
-
-def freeze(model: nn.Module, backbone: Backbone) -> nn.Sequential:
-    """Turn a whole model into one from grey views to embeddings, ready for inference.
-
-    The result takes float32 (images x 1 x height x width) of 0 to 255 and gives float32
-    (images x width). It is two modules: :func:`_grey_to_normalised` and the model. The last linear
-    layer is replaced by nothing, and batch norm becomes part of the convolution before it, which
-    changes the embedding by rounding alone. The model given is changed.
-    """
-    from torch import nn
-
-    model.eval()
-    if backbone.library == "timm":
-        use_plain_layers(model, backbone.preprocessing.input_size)
-    model = _with_folded_batch_norm(model)
-    parent, _, name = backbone.layer.rpartition(".")
-    setattr(model.get_submodule(parent), name, nn.Identity())
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.num_batches_tracked = None  # inference needs no count, and XLA would compile it
-    frozen = nn.Sequential(_grey_to_normalised(backbone), model)
-    frozen.eval().requires_grad_(False)
-    return frozen
-
-
-def _with_folded_batch_norm(model: nn.Module) -> nn.Module:
-    """Merge each batch norm whose input is one convolution's, and no other's, into that."""
-    from torch import fx, nn
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    traced = fx.symbolic_trace(model)
-    modules = dict(traced.named_modules())
-    for node in list(traced.graph.nodes):
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
-            continue
-        before = node.args[0]
-        convolution = modules.get(before.target) if before.op == "call_module" else None
-        if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
-            fused = fuse_conv_bn_eval(convolution, modules[node.target])
-            traced.set_submodule(before.target, fused)
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced
-
-
-def _grey_to_normalised(backbone: Backbone) -> nn.Module:
-    """Copy grey to three channels, scale to 0 to 1 and normalise, as a 1 x 1 convolution.
-
-    The constants are those of the weights' own preset: (grey / 255 - mean) / std.
-    """
-    import torch
-    from torch import nn
-
-    mean, std = (
-        torch.tensor(values, dtype=torch.float64)
-        for values in (backbone.preprocessing.mean, backbone.preprocessing.std)
-    )
-    layer = nn.Conv2d(1, 3, kernel_size=1)
-    weight, bias = (1 / (255 * std)).reshape(3, 1, 1, 1), -mean / std
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    return layer

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError
-from gelkit.features.backbones import BACKBONES, Backbone, default_backbones, freeze, get_backbone
+from gelkit.features.backbones import BACKBONES, Backbone, default_backbones, get_backbone
 from gelkit.features.devices import DeviceError
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
 from gelkit.features.weights import load_weights, verify_weights

@@ -238,13 +238,12 @@ def load(
 
 def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup:
     recipe = planned.recipe
-    row = get_backbone(recipe.backbone)
     if workforce.engine == "local":  # a cluster's nodes may have what is not here
         require_hardware(recipe.hardware, recipe.kernel)  # before the weights: quicker to refuse
     if options.weights != "random":
         _require_weights(planned, options)  # once, not in every worker
     return Setup(
-        backbone=row,
+        backbone=recipe.network,
         weights=options.weights,
         weights_seed=options.weights_seed,
         weights_dir=options.weights_dir,
@@ -254,6 +253,8 @@ def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup
         rendering=Rendering(
             recipe.geometry,
             recipe.window,
+            recipe.view_size,
+            recipe.interpolation,
             tuple(filter(None, recipe.augmentations.split(","))),
             recipe.decoding,
             workforce.limits,

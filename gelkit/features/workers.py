@@ -33,9 +33,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from gelkit.errors import GelkitError
-from gelkit.features.backbones import Backbone, freeze
+from gelkit.features.backbones import Backbone
 from gelkit.features.cache import Failure
 from gelkit.features.devices import Device, DeviceError
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.shards import Rows, make_rows
 from gelkit.features.weights import load_weights
@@ -53,7 +54,7 @@ from gelkit.images.formats import (
 from gelkit.images.inspection import Inspected, draw_pictures
 from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.reading import read_bytes, why_unread
-from gelkit.images.views import View, render, render_views
+from gelkit.images.views import VIEW_SIZE, View, render, render_views
 from gelkit.paths import RemotePath, as_path
 
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
@@ -85,9 +86,16 @@ class Rendering:
 
     geometry: str = "stretch"
     window: str = "percentile"
+    size: int = VIEW_SIZE
+    interpolation: str = "bilinear"
     augmentations: tuple[str, ...] = ()
     decoding: DecodeOptions = field(default_factory=DecodeOptions)
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def shown(self) -> tuple[str, str, int, str]:
+        """What decides a clean view, given the pixels."""
+        return self.geometry, self.window, self.size, self.interpolation
 
 
 Step: TypeAlias = "Callable[[Sequence[Any]], Batch]"
@@ -258,9 +266,11 @@ def prepare(task: Task, rendering: Rendering) -> Prepared | Failure:
         rendering.geometry,
         rendering.window,
         rendering.augmentations,
+        rendering.size,
+        rendering.interpolation,
     )
-    is_clean = task.views[0] == 0 and rendering.geometry == "stretch"
-    likeness = views[0] if is_clean and rendering.window == "percentile" else render(image)
+    is_usual = task.views[0] == 0 and rendering.shown == Rendering().shown
+    likeness = views[0] if is_usual else render(image)
     return Prepared(
         task=task,
         views=views,

@@ -16,9 +16,9 @@ from gelkit.features.backbones import (
     Preprocessing,
     build_model,
     default_backbones,
-    freeze,
     get_backbone,
 )
+from gelkit.features.freezing import freeze
 from gelkit.features.weights import load_weights
 
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra pretrained")

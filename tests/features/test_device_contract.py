@@ -26,8 +26,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gelkit.features.backbones import Backbone, freeze
+from gelkit.features.backbones import Backbone
 from gelkit.features.devices import Device, package_versions, padded
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.xla import find_tpu_chips
 

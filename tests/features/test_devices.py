@@ -19,10 +19,11 @@ import torch
 import gelkit
 import gelkit.features.hardware as hardware_module
 from gelkit.errors import UsageError
-from gelkit.features.backbones import BACKBONES, Backbone, freeze
+from gelkit.features.backbones import BACKBONES, Backbone
 from gelkit.features.devices import DeviceError
 from gelkit.features.diagnosis import smallest_cosine
 from gelkit.features.extraction import Workforce
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import count_chips, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS
 from gelkit.features.shards import read
@@ -133,7 +134,8 @@ needs_xla = pytest.mark.skipif(find_spec("torch_xla") is None, reason="needs the
 EMBEDDING = """
 import sys
 import numpy as np
-from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.backbones import BACKBONES
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.weights import load_weights
 from gelkit.features.xla import xla_compiles
