@@ -19,7 +19,10 @@ ROOMS = ("images", "features", "heads", "analyses", "report", "commands", "cli")
 DOORS = {
     "torch": (
         "features/agreement",
-        "features/backbones",
+        "features/first_layer",
+        "features/freezing",
+        "features/frozen",
+        "features/timm_models",
         "features/weights",
         "features/devices",
         "features/fusion",
@@ -34,6 +37,7 @@ DOORS = {
         "analyses/export",
     ),
     "torchvision": ("features/backbones", "features/weights"),
+    "timm": ("features/timm_models",),
     "torch_tpu": ("features/devices", "features/hardware"),
     "torch_xla": ("features/xla",),
     "h5py": ("features/shards", "features/salvage"),

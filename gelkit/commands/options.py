@@ -118,6 +118,12 @@ def recipe_options(command: Command) -> Command:
             type=LocalPath(file_okay=False),
             help="Folder of downloaded weights files; nothing is downloaded then.",
         ),
+        click.option(
+            "--input-size",
+            type=click.IntRange(32, 2048),
+            help="Pixels along each side of what the backbone is shown.  [default: what its "
+            "weights want, mostly 224]",
+        ),
         view_options,
         click.option(
             "--augment",

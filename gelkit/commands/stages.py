@@ -108,7 +108,7 @@ def features(
       gelkit features my_gels --shard 3/16
       gelkit features my_gels --engine ray --address auto
     """
-    from gelkit.features.backbones import BACKBONES
+    from gelkit.features.backbones import default_backbones
     from gelkit.features.hardware import require_hardware
 
     if share is not None and recipe["weights"] == "auto":
@@ -125,7 +125,7 @@ def features(
         )
     catalog = identified.catalog
     echo_if_any(skipped(catalog))
-    pairs = list(dict.fromkeys((b, h) for h in hardware for b in backbones or tuple(BACKBONES)))
+    pairs = list(dict.fromkeys((b, h) for h in hardware for b in backbones or default_backbones()))
     options = choose_weights(identified, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
     plans = [
         planned

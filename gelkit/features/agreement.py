@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gelkit.features.backbones import Backbone
 from gelkit.features.devices import Device, DeviceError, embedded, rounded
 from gelkit.features.hardware import describe_processor
-from gelkit.features.weights import RANDOM_SCHEME
-from gelkit.images.views import VIEW_SIZE
+from gelkit.features.weights import identify_weights
 from gelkit.notes import add_note, read_notes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from gelkit.features.frozen import FrozenBackbone
 
 FACTORS = {"float32": 16.0, "bfloat16": 4.0}
 """How many times plain torch's own error a kernel may differ, by precision.
@@ -67,7 +67,7 @@ class Trial:
     hardware: str
     kernel: str
     precision: str
-    view_size: int = VIEW_SIZE
+    input_size: int = 224
 
     @property
     def is_plain(self) -> bool:
@@ -142,9 +142,9 @@ def require_agreement(device: Device, plain: PlainTorch, trial: Trial) -> Agreem
     return found
 
 
-def describe_random(seed: int) -> str:
+def describe_random(backbone: Backbone, seed: int) -> str:
     """Say what random weights are made from, where others have a file's SHA-256."""
-    return f"random, seed {seed}, {RANDOM_SCHEME}"
+    return f"random, seed {seed}, {identify_weights(backbone, 'random', seed).scheme}"
 
 
 def read_outcomes() -> Iterator[Outcome]:
@@ -177,18 +177,16 @@ class PlainTorch:
     """What plain torch gives of a small fixed batch: the network as it is, eagerly, on the CPU.
 
     :param model: a frozen one.
-    :param view_size: of the views that it takes, in pixels.
     """
 
-    def __init__(self, model: nn.Sequential, view_size: int = VIEW_SIZE) -> None:
+    def __init__(self, model: FrozenBackbone) -> None:
         self._model = model
-        self._view_size = view_size
         self._errors: dict[str, float] = {}
 
     @cached_property
     def views(self) -> npt.NDArray[np.uint8]:
         """The batch (views x height x width)."""
-        return draw_views(_TRIED_IMAGES, self._view_size)
+        return draw_views(_TRIED_IMAGES, self._model.input_size)
 
     def distance(self, embeddings: npt.NDArray[Any]) -> float:
         """Return the largest difference from the truth, as a share of the largest value.

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError
-from gelkit.images.views import VIEW_SIZE
 
 if TYPE_CHECKING:
     import torch
     from openvino import CompiledModel
     from torch import nn
+
+    from gelkit.features.frozen import FrozenBackbone
 
     Rewriting: TypeAlias = Callable[[nn.Module, Sequence[int]], nn.Module]
 
@@ -38,7 +39,7 @@ class Device(Protocol):
     batch_size: int
     """Views that it embeds at once; 0 until it is prepared."""
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Take a frozen model, which stays as it is.
 
         From then on the device embeds ``batch_size`` views at once, or as many more as give all of
@@ -75,13 +76,13 @@ class TorchDevice:
         self._rewrite = rewrite
         self._model: nn.Sequential | None = None
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Copy the model to the device."""
         import torch
 
         copied = rounded(model, self._precision)
         if self._rewrite is not None:
-            copied[1] = self._rewrite(copied[1], (batch_size, 3, VIEW_SIZE, VIEW_SIZE))
+            copied[1] = self._rewrite(copied[1], copied.example(batch_size).shape)
         moved = copied.to(self._device)
         self._model = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
@@ -124,13 +125,13 @@ class OpenVINODevice:
         self._normalise: nn.Module | None = None
         self._model: CompiledModel | None = None
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Compile the model for batches of this size."""
         import openvino
         import torch
 
         self._normalise, body = model
-        example = torch.zeros(batch_size, 3, VIEW_SIZE, VIEW_SIZE)
+        example = model.example(batch_size)
         with torch.no_grad():
             converted = openvino.convert_model(body, example_input=example, input=example.shape)
         settings = {
@@ -170,7 +171,7 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1].strip().rstrip(".")
 
 
-def rounded(model: nn.Sequential, precision: str) -> nn.Sequential:
+def rounded(model: FrozenBackbone, precision: str) -> FrozenBackbone:
     """Copy a frozen model with rounded weights, but for its normalisation: greys pass exactly.
 
     What is not rounded shares its memory with the model, until it is moved.

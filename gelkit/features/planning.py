@@ -13,7 +13,8 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
-from gelkit.features.weights import WeightsError, find_weights
+from gelkit.features.weights import find_weights
+from gelkit.features.weights_files import WeightsError
 from gelkit.features.workers import Task, decoder_within
 from gelkit.images.catalog import Catalog, image_identity
 from gelkit.images.fingerprints import Fingerprints

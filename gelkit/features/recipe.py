@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from gelkit.errors import UnknownNameError, UsageError
-from gelkit.features.backbones import get_backbone
+from gelkit.features.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    Preprocessing,
+    get_backbone,
+    resized,
+)
 from gelkit.features.weights import WeightsIdentity, identify_weights
 from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
 from gelkit.images.formats import DECODE_VERSION, DecodeOptions
-from gelkit.images.views import VIEW_SIZE, VIEW_VERSION, require_view_options
+from gelkit.images.views import VIEW_VERSION, require_view_options
 
 HARDWARE = ("cpu", "tpu", "cuda")
 """The hardware that can be asked for."""
@@ -79,6 +87,8 @@ class RecipeOptions:
     """A name of :data:`PRECISIONS`."""
     kernel: str = "torch"
     """A name of :data:`CPU_KERNELS`: what computes on ``cpu``."""
+    input_size: int | None = None
+    """Pixels along each side of what the backbone is shown; None: what its weights want."""
     emulate_tpu: bool = False
     """Run ``tpu`` on XLA's CPU client."""
 
@@ -120,6 +130,25 @@ class Recipe:
     kernel: str
     hardware: str
     """``cpu``, ``tpu``, ``tpu-emulated`` or ``cuda``."""
+    interpolation: str = "bilinear"
+    """A name of :data:`gelkit.images.views.INTERPOLATIONS`."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Of each channel, of values of 0 to 1."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """The standard deviation of each channel, likewise."""
+    weights_revision: str = ""
+    """For weights from the Hugging Face hub: repository, commit and file."""
+    backbone_version: str = ""
+    """For a network of the user's own: the version that its owner gave it."""
+
+    @property
+    def network(self) -> Backbone:
+        """The backbone, as this recipe shows it pictures.
+
+        :raises UsageError: there is none of that name here.
+        """
+        shown = Preprocessing(self.view_size, self.interpolation, self.mean, self.std)
+        return replace(get_backbone(self.backbone), preprocessing=shown)
 
     @property
     def decoding(self) -> DecodeOptions:
@@ -139,8 +168,14 @@ class Recipe:
         return f"{self.backbone}-{weights}-{self.hardware}{augmented}-{self.sha256[:8]}"
 
     def to_json(self) -> str:
-        """Return the recipe as canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Return the recipe as canonical JSON.
+
+        A field that older versions had not is left out while it says what they meant, so that
+        their caches keep their names.
+        """
+        values = asdict(self)
+        implied = {name for name, value in _IMPLIED.items() if values[name] == value}
+        return json.dumps({name: values[name] for name in values.keys() - implied}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -148,11 +183,22 @@ class Recipe:
 
         :raises ValueError: it is no recipe of this version.
         """
-        values: dict[str, Any] = json.loads(text)
+        return cls.from_values(json.loads(text))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Recipe:
+        """Make a recipe of its fields' values, which may come from JSON, or an older version.
+
+        :raises ValueError: it is no recipe of this version.
+        """
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or not names - _IMPLIED.keys() <= set(values) <= names:
             raise ValueError(f"expected a recipe with the fields {', '.join(sorted(names))}")
-        return cls(**values)
+        typed: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**typed)
 
     def differences(self, other: Recipe) -> str:
         """Name the fields in which two recipes differ, with both values."""
@@ -162,6 +208,10 @@ class Recipe:
             for name in mine
             if mine[name] != others[name]
         )
+
+
+_IMPLIED = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+"""Fields that recipes of older versions had not, and what those meant."""
 
 
 def make_recipe(
@@ -189,12 +239,23 @@ def make_recipe(
             raise UnknownNameError(kind, given, known)
     if hardware == "cpu":
         _require_precision(CPU_KERNELS[options.kernel], options)
-    row = get_backbone(backbone)
+    row = choose_backbone(backbone, options)
     weights = identify_weights(row, options.weights, options.weights_seed)
     resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
     names = require_augmentations(options.augmentations)
-    recipe = _recipe(row.name, row.last_layer, weights, options, resolved)
+    recipe = _recipe(row, weights, options, resolved)
     return replace(recipe, augmentations=",".join(names)) if augmented else recipe
+
+
+def choose_backbone(name: str, options: RecipeOptions) -> Backbone:
+    """Return a backbone that shows pictures as the options' weights and input size want it.
+
+    :raises UsageError: there is none of that name, or it takes no pictures of that size.
+    """
+    row = get_backbone(name)
+    if options.input_size is None:
+        return row
+    return resized(row, options.input_size)
 
 
 def _require_precision(kernel: Kernel, options: RecipeOptions) -> None:
@@ -207,16 +268,17 @@ def _require_precision(kernel: Kernel, options: RecipeOptions) -> None:
 
 
 def _recipe(
-    backbone: str, layer: str, weights: WeightsIdentity, options: RecipeOptions, hardware: str
+    backbone: Backbone, weights: WeightsIdentity, options: RecipeOptions, hardware: str
 ) -> Recipe:
+    shown = backbone.preprocessing
     return Recipe(
-        backbone=backbone,
+        backbone=backbone.name,
         weights=weights.name,
         weights_sha256=weights.sha256,
         weights_seed=weights.seed,
         weights_scheme=weights.scheme,
-        layer=layer,
-        view_size=VIEW_SIZE,
+        layer=backbone.layer,
+        view_size=shown.input_size,
         view_version=VIEW_VERSION,
         geometry=options.geometry,
         window=options.window,
@@ -226,4 +288,7 @@ def _recipe(
         precision=options.precision,
         kernel=options.kernel if hardware == "cpu" else _KERNEL_ELSEWHERE.get(hardware, "torch"),
         hardware=hardware,
+        interpolation=shown.interpolation,
+        mean=shown.mean,
+        std=shown.std,
     )

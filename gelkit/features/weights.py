@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+import pickle
 import re
 import socket
 from collections.abc import Iterator
@@ -13,22 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-from gelkit.errors import GelkitError, UsageError
+from gelkit.errors import UsageError
 from gelkit.features.backbones import Backbone, build_model
+from gelkit.features.packaged_weights import find_packaged, require_packaged
+from gelkit.features.weights_files import WeightsError, hash_file, is_path
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-RANDOM_SCHEME = "torchvision-init-calibrated-1"
-"""torchvision's own initialisation, then batch norm calibrated on generated images."""
+_RANDOM_SCHEME = "{library}-init-calibrated-1"
+"""The library's own initialisation, then batch norm calibrated on generated images."""
 
 _DOWNLOAD_TIMEOUT_SECS = 30.0
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+"""What torch raises for a file that holds no weights, or those of another model."""
 _CALIBRATION_IMAGES = 32
-
-
-class WeightsError(GelkitError):
-    """Weights cannot be had, or are not what they are called."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,13 @@ def identify_weights(backbone: Backbone, weights: str, seed: int = 0) -> Weights
     :raises WeightsError: a path that cannot be read.
     """
     if weights == "random":
-        return WeightsIdentity("random", seed=seed, scheme=RANDOM_SCHEME)
-    if _is_path(weights):
-        return WeightsIdentity("file", sha256=_sha256(Path(weights)))
+        scheme = _RANDOM_SCHEME.format(library=backbone.library)
+        return WeightsIdentity("random", seed=seed, scheme=scheme)
+    if is_path(weights):
+        return WeightsIdentity("file", sha256=hash_file(Path(weights)))
+    if backbone.packaged is not None:
+        _require_default(backbone, weights)
+        return WeightsIdentity(backbone.weights, sha256=backbone.packaged.sha256)
     name, url = _registered(backbone, weights)
     return WeightsIdentity(name, sha256=_published_digits(url))
 
@@ -70,12 +80,11 @@ def load_weights(
     if weights == "random":
         return _random_model(backbone, seed), ""
     path = find_weights(backbone, weights, weights_dir)
-    sha256 = _sha256(path)
-    if not _is_path(weights):
-        url = _registered(backbone, weights)[1]
-        _require_digits(path, sha256, url, is_downloaded=weights_dir is None)
+    sha256 = hash_file(path)
+    if not is_path(weights):
+        _require_published(backbone, weights, path, sha256, is_downloaded=weights_dir is None)
     model = build_model(backbone)
-    _load_state(model, path)
+    _load_state(model, path, in_order=_is_packaged(backbone, sha256))
     return model, sha256
 
 
@@ -85,8 +94,11 @@ def find_weights(backbone: Backbone, weights: str, weights_dir: Path | None = No
     :param weights_dir: look in this folder only, and never download.
     :raises WeightsError: it cannot be had.
     """
-    if _is_path(weights):
+    if is_path(weights):
         return Path(weights)
+    if backbone.packaged is not None:
+        _require_default(backbone, weights)
+        return find_packaged(backbone.packaged, weights_dir)
     url = _registered(backbone, weights)[1]
     file = url.rpartition("/")[2]
     if weights_dir is not None:
@@ -105,12 +117,31 @@ def verify_weights(backbone: Backbone, folder: Path) -> Path:
     :raises WeightsError: they are not there, or are not what they are called.
     """
     path = find_weights(backbone, "imagenet", folder)
-    _require_digits(path, _sha256(path), backbone.weights_url, is_downloaded=False)
+    _require_published(backbone, "imagenet", path, hash_file(path), is_downloaded=False)
     return path
 
 
-def _is_path(weights: str) -> bool:
-    return os.sep in weights or weights.endswith((".pth", ".pt"))
+def _is_packaged(backbone: Backbone, sha256: str) -> bool:
+    return backbone.packaged is not None and backbone.packaged.sha256 == sha256
+
+
+def _require_default(backbone: Backbone, weights: str) -> None:
+    if weights not in ("imagenet", backbone.weights):
+        raise UsageError(
+            f"Expected the weights imagenet, random, auto, or a path to a .pth file for "
+            f"{backbone.name}. Received: {weights!r}."
+        )
+
+
+def _require_published(
+    backbone: Backbone, weights: str, path: Path, sha256: str, *, is_downloaded: bool
+) -> None:
+    """Check the SHA-256 of a file of weights that have a name."""
+    if backbone.packaged is not None:
+        require_packaged(backbone.packaged, path, sha256)
+    else:
+        url = _registered(backbone, weights)[1]
+        _require_digits(path, sha256, url, is_downloaded=is_downloaded)
 
 
 def _registered(backbone: Backbone, weights: str) -> tuple[str, str]:
@@ -121,7 +152,7 @@ def _registered(backbone: Backbone, weights: str) -> tuple[str, str]:
         return backbone.weights, backbone.weights_url
     from torchvision.models import get_model_weights
 
-    known = {row.name: row.url for row in get_model_weights(backbone.torchvision_model)}
+    known = {row.name: row.url for row in get_model_weights(backbone.model)}
     if member not in known:
         raise UsageError(
             f"Expected the weights imagenet, random, auto, a path to a .pth file, or for "
@@ -139,16 +170,6 @@ def _published_digits(url: str) -> str:
             f"Received: {url!r}. Download it, and give its path instead."
         )
     return match[1]
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(
-            f"Expected a weights file. Received: {str(path)!r}, {error.strerror}. Check the path."
-        ) from error
 
 
 def _require_digits(path: Path, sha256: str, url: str, *, is_downloaded: bool) -> None:
@@ -193,16 +214,19 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _load_state(model: nn.Module, path: Path) -> None:
-    """Load a verified file; unpickling is restricted to tensors all the same."""
-    import pickle
+def _load_state(model: nn.Module, path: Path, *, in_order: bool = False) -> None:
+    """Load a verified file; unpickling is restricted to tensors all the same.
 
+    :param in_order: its tensors have other names than the model's, but the same order.
+    """
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if in_order:
+            state = dict(zip(model.state_dict(), state.values(), strict=True))
         model.load_state_dict(state)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
             f"Expected the weights of a {type(model).__name__} as torch saves them. Received: "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from gelkit.errors import UnknownNameError
-from gelkit.features.backbones import BACKBONES
+from gelkit.features.backbones import BACKBONES, default_backbones
 from gelkit.features.recipe import HARDWARE
 from gelkit.heads.architectures import HEADS, OPTIMIZERS
 
@@ -57,7 +57,9 @@ def choose_configurations(
     heads: tuple[str, ...] = (),
     optimizers: tuple[str, ...] = (),
 ) -> tuple[Configuration, ...]:
-    """Return the configurations of some rows of the tables; of all rows where none are named.
+    """Return the configurations of some rows of the tables.
+
+    Where none are named: of all rows, but of the backbones without those that have to be named.
 
     :raises UsageError: a name is in no table.
     """
@@ -67,6 +69,7 @@ def choose_configurations(
         "head": (heads, tuple(HEADS)),
         "optimizer": (optimizers, tuple(OPTIMIZERS)),
     }
+    defaults = {"backbone": default_backbones()}
     for axis, (chosen, known) in axes.items():
         unknown = [name for name in chosen if name not in known]
         if unknown:
@@ -75,7 +78,7 @@ def choose_configurations(
         configuration
         for configuration in all_configurations()
         if all(
-            getattr(configuration, axis) in (chosen or known)
+            getattr(configuration, axis) in (chosen or defaults.get(axis, known))
             for axis, (chosen, known) in axes.items()
         )
     )

@@ -112,7 +112,7 @@ def _from_json(values: dict[str, Any]) -> SavedHead:
     return SavedHead(
         configuration=Configuration(**values["configuration"]),
         classes=tuple(values["classes"]),
-        recipe=Recipe(**values["recipe"]),
+        recipe=Recipe.from_values(values["recipe"]),
         options=_options(dict(values["options"])),
         settings=Settings(**values["settings"]),
         fingerprint=values["fingerprint"],

@@ -26,8 +26,10 @@ from gelkit.features.agreement import (
     read_outcomes,
     require_agreement,
 )
-from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.backbones import BACKBONES
 from gelkit.features.devices import Device, DeviceError, TorchDevice
+from gelkit.features.freezing import freeze
+from gelkit.features.frozen import FrozenBackbone
 from gelkit.features.hardware import open_device
 from gelkit.features.recipe import CPU_KERNELS
 from gelkit.features.shards import read
@@ -50,11 +52,11 @@ def plain() -> dict[str, PlainTorch]:
     return {name: PlainTorch(_frozen(name)) for name in QUICK}
 
 
-def _frozen(name: str) -> nn.Sequential:
+def _frozen(name: str) -> FrozenBackbone:
     return freeze(load_weights(BACKBONES[name], "random")[0], BACKBONES[name])
 
 
-def _prepared(device: Device, model: nn.Sequential) -> Device:
+def _prepared(device: Device, model: FrozenBackbone) -> Device:
     device.prepare(model, batch_size=4)
     return device
 
@@ -147,7 +149,7 @@ class _Broken:
     name = "broken"
     batch_size = 4
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Take nothing."""
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -178,8 +180,9 @@ def test_a_network_that_amplifies_rounding_is_not_judged() -> None:
     with torch.no_grad():
         layer.weight[:] = torch.tensor([1e6, -2e6, 1e6]).reshape(1, 3, 1, 1)  # cancels
     body = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model = nn.Sequential(nn.Conv2d(1, 3, 1, bias=False), body).requires_grad_(False)
-    model[0].weight.fill_(1 / 255)
+    grey = nn.Conv2d(1, 3, 1, bias=False)
+    model = FrozenBackbone(grey, body, 224).requires_grad_(False)
+    grey.weight.fill_(1 / 255)
     with pytest.raises(DeviceError, match="amplifies rounding"):
         compare(_Broken(), PlainTorch(model), "float32")
 

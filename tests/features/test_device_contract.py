@@ -26,8 +26,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gelkit.features.backbones import Backbone, freeze
+from gelkit.features.backbones import Backbone
 from gelkit.features.devices import Device, package_versions, padded
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.xla import find_tpu_chips
 
@@ -55,8 +56,9 @@ def tiny_model() -> nn.Sequential:
     )
     row = Backbone(
         name="tiny",
-        torchvision_model="",
-        last_layer="last",
+        library="torchvision",
+        model="",
+        layer="last",
         width=WIDTH,
         parameters=0,
         giga_operations=0.0,

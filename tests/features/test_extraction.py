@@ -22,13 +22,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gelkit.errors import GelkitError, UsageError
-from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.backbones import BACKBONES
 from gelkit.features.engines import run_workers
 from gelkit.features.extraction import Workforce, extract, load
+from gelkit.features.freezing import freeze
 from gelkit.features.planning import MissingEmbeddingsError, choose_weights, identify, plan
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.weights import load_weights
-from gelkit.features.workers import Batch, Rendering, Setup, Task, embed, prepare
+from gelkit.features.workers import Batch, Prepared, Rendering, Setup, Task, embed, prepare
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits, decode
@@ -413,6 +414,20 @@ def test_a_fingerprint_changes_with_any_value(catalog: Catalog, cache: Path) -> 
     values[3, 1000] = np.nextafter(values[3, 1000], np.inf)
     assert replace(embeddings, values=values).fingerprint != embeddings.fingerprint
     assert replace(embeddings).fingerprint == embeddings.fingerprint
+
+
+def test_the_perceptual_hash_does_not_depend_on_what_a_network_is_shown(catalog: Catalog) -> None:
+    """Near-duplicates would be found with one network and missed with another."""
+    image = catalog.images[0]
+    task = Task(image.path, image.name, sha256="")
+    usual, other = (
+        prepare(task, rendering)
+        for rendering in (Rendering(), Rendering(size=96, interpolation="bicubic"))
+    )
+    assert isinstance(usual, Prepared)
+    assert isinstance(other, Prepared)
+    assert other.views[0].shape == (96, 96)
+    assert other.perceptual_hash == usual.perceptual_hash
 
 
 def test_what_was_noted_of_an_image_stays_with_it(catalog: Catalog, cache: Path) -> None:

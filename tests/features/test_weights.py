@@ -17,13 +17,10 @@ import pytest
 import torch
 
 from gelkit.errors import UsageError
-from gelkit.features.backbones import BACKBONES, Backbone, freeze
-from gelkit.features.weights import (
-    WeightsError,
-    find_weights,
-    identify_weights,
-    load_weights,
-)
+from gelkit.features.backbones import BACKBONES, Backbone
+from gelkit.features.freezing import freeze
+from gelkit.features.weights import find_weights, identify_weights, load_weights
+from gelkit.features.weights_files import WeightsError
 
 RESNET = BACKBONES["resnet18"]
 

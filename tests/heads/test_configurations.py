@@ -68,7 +68,7 @@ def test_an_added_row_gets_ids_from_37_on(row: str, monkeypatch: pytest.MonkeyPa
     assert after[:24] == before
     assert len(after) == 24 + count
     assert all(configuration.model_id >= 37 for configuration in after[24:])
-    assert all_configurations()[:36] == numbered
+    assert all_configurations()[:36] == numbered[:36]
     assert {getattr(configuration, axis) for configuration in after[24:]} == {"new"}
     ids = [configuration.model_id for configuration in all_configurations()]
     assert ids == list(range(1, len(ids) + 1))
@@ -77,6 +77,7 @@ def test_an_added_row_gets_ids_from_37_on(row: str, monkeypatch: pytest.MonkeyPa
 def test_a_removed_row_leaves_the_ids_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Doing without one backbone would renumber the rest."""
     rest = {name: row for name, row in BACKBONES.items() if name != "vgg16"}
+    monkeypatch.setattr("gelkit.features.backbones.BACKBONES", rest)
     monkeypatch.setattr("gelkit.heads.configurations.BACKBONES", rest)
     ids = [configuration.model_id for configuration in choose_configurations()]
     assert ids == [1, 2, 3, 4, *range(9, 17), *range(21, 25)]
@@ -117,7 +118,7 @@ UNKNOWN = {
     "emulation": ({"hardware": ("tpu-emulated",)}, "cpu, tpu, cuda. Received: 'tpu-emulated'"),
     "backbone": (
         {"backbones": ("resnet18", "resnet19")},
-        "mobilenet-v3. Received: 'resnet19'. Did you mean resnet18?",
+        "efficientnet-lite0. Received: 'resnet19'. Did you mean resnet18?",
     ),
     "head": (
         {"heads": ("Single",)},
