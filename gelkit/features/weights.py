@@ -111,6 +111,13 @@ def find_weights(backbone: Backbone, weights: str, weights_dir: Path | None = No
     return _downloaded(url, file)
 
 
+def download_folder() -> Path:
+    """Return where torch keeps the weights files that it downloads."""
+    from torch.hub import get_dir
+
+    return Path(get_dir(), "checkpoints")
+
+
 def verify_weights(backbone: Backbone, folder: Path) -> Path:
     """Return where a folder has a backbone's default weights, without opening them.
 
@@ -185,7 +192,7 @@ def _require_digits(path: Path, sha256: str, url: str, *, is_downloaded: bool) -
 def _downloaded(url: str, file: str) -> Path:
     import torch
 
-    path = Path(torch.hub.get_dir(), "checkpoints", file)
+    path = download_folder() / file
     if path.is_file():
         return path
     try:

