@@ -25,15 +25,16 @@ def choose_available(
 ) -> tuple[tuple[Configuration, ...], str]:
     """Choose configurations on cpu, and on tpu where there is one, or was when stage one ran.
 
-    With the weights ``auto``, a backbone whose weights come as a package takes part where the
-    usual ones are not all cached with pretrained weights, and it is.
+    A backbone whose weights come as a package takes part, too, where its embeddings are cached and
+    those of the usual ones, with pretrained weights, are not all. Where none of the usual ones is
+    cached at all, it is the only one.
 
     :param hardware: if it is named, it is taken as it is.
     :returns: the configurations, and a sentence on those left out, empty if there are none.
     :raises UsageError: a name is in no table.
     """
     options = options or RecipeOptions()
-    names = backbones or (*default_backbones(), *_added(cache, options))
+    names = backbones or _present(cache, options)
     if hardware:
         return choose_configurations(hardware, names, heads, optimizers), ""
     usual = choose_configurations(backbones=names, heads=heads, optimizers=optimizers)
@@ -48,9 +49,16 @@ def choose_available(
     return chosen, f"{len(chosen)} of the {len(usual)} configurations: those on cpu. {how}"
 
 
+def _present(cache: str | Path, options: RecipeOptions) -> tuple[str, ...]:
+    """Return the backbones to compare where none is named."""
+    usual, added = default_backbones(), tuple(_added(cache, options))
+    is_any = any(_is_cached_anywhere(name, cache, options) for name in usual)
+    return (*usual, *added) if is_any or not added else added
+
+
 def _added(cache: str | Path, options: RecipeOptions) -> list[str]:
-    """Return the backbones that take part because usual ones have random weights."""
-    if options.weights != "auto":
+    """Return the backbones with packaged weights that take part beside the usual ones."""
+    if options.weights not in ("auto", PRETRAINED):
         return []
     pretrained = replace(options, weights=PRETRAINED)
     if all(_is_cached_anywhere(name, cache, pretrained) for name in default_backbones()):
