@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gelkit.features.backbones import POOLED, Backbone, Preprocessing
-from gelkit.features.timm_models import use_plain_layers
+from gelkit.features.plain_layers import use_plain_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ def freeze(model: nn.Module, backbone: Backbone) -> FrozenBackbone:
         use_plain_layers(model, backbone.preprocessing.input_size)
     network = _traced(model)
     shown = fold_grey(network, backbone.preprocessing)
-    frozen = FrozenBackbone(_normalising(shown), network, shown.input_size)
+    frozen = FrozenBackbone(_normalising(shown), network, backbone.name, shown.input_size)
     _forget_counts(frozen)
     frozen.eval().requires_grad_(False)
     return frozen

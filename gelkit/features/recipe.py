@@ -16,9 +16,9 @@ from gelkit.features.backbones import (
     Backbone,
     Preprocessing,
     get_backbone,
-    resized,
 )
-from gelkit.features.weights import WeightsIdentity, identify_weights
+from gelkit.features.libraries import resized
+from gelkit.features.weights import WeightsIdentity, identify_weights, with_weights
 from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
 from gelkit.images.formats import DECODE_VERSION, DecodeOptions
 from gelkit.images.views import VIEW_VERSION, require_view_options
@@ -252,10 +252,8 @@ def choose_backbone(name: str, options: RecipeOptions) -> Backbone:
 
     :raises UsageError: there is none of that name, or it takes no pictures of that size.
     """
-    row = get_backbone(name)
-    if options.input_size is None:
-        return row
-    return resized(row, options.input_size)
+    row = with_weights(get_backbone(name), options.weights)
+    return row if options.input_size is None else resized(row, options.input_size)
 
 
 def _require_precision(kernel: Kernel, options: RecipeOptions) -> None:

@@ -7,14 +7,16 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 from gelkit.errors import UsageError
-from gelkit.features.backbones import Backbone, build_model
+from gelkit.features.backbones import Backbone
+from gelkit.features.libraries import build_model
 from gelkit.features.packaged_weights import find_packaged, require_packaged
+from gelkit.features.torchvision_models import registered_weights
 from gelkit.features.weights_files import WeightsError, hash_file, is_path
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ _UNREADABLE = (
 )
 """What torch raises for a file that holds no weights, or those of another model."""
 _CALIBRATION_IMAGES = 32
+_USUAL = ("imagenet", "random", "auto")
+"""Words for weights that are not the name of any."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,20 @@ class WeightsIdentity:
     """Of a file: its SHA-256; of torchvision's files: the 8 digits that torchvision publishes."""
     seed: int | None = None
     scheme: str = ""
+
+
+def with_weights(backbone: Backbone, weights: str) -> Backbone:
+    """Return a backbone that is shown what other weights of it were trained on.
+
+    :raises UsageError: torchvision registers no such weights.
+    """
+    if weights in _USUAL or is_path(weights) or backbone.library != "torchvision":
+        return backbone
+    name, url = _registered(backbone, weights)
+    if name == backbone.weights:
+        return backbone
+    shown = registered_weights(backbone.model)[name.rpartition(".")[2]][1]
+    return replace(backbone, weights=name, weights_url=url, preprocessing=shown)
 
 
 def identify_weights(backbone: Backbone, weights: str, seed: int = 0) -> WeightsIdentity:
@@ -150,9 +168,7 @@ def _registered(backbone: Backbone, weights: str) -> tuple[str, str]:
     member = weights.rpartition(".")[2]
     if weights == "imagenet" or member == default:
         return backbone.weights, backbone.weights_url
-    from torchvision.models import get_model_weights
-
-    known = {row.name: row.url for row in get_model_weights(backbone.model)}
+    known = {name: url for name, (url, _) in registered_weights(backbone.model).items()}
     if member not in known:
         raise UsageError(
             f"Expected the weights imagenet, random, auto, a path to a .pth file, or for "
@@ -244,32 +260,34 @@ def _random_model(backbone: Backbone, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = build_model(backbone)
-        _calibrate_batch_norm(model, _generated_images())
+        _calibrate_batch_norm(model, backbone.preprocessing.input_size)
     return model
 
 
-def _calibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
+def _calibrate_batch_norm(model: nn.Module, input_size: int) -> None:
     from torch import nn
 
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    model.eval()
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    norms = [module for module in model.modules() if isinstance(module, kinds)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the plain average of what is seen
-    model.train()
-    model(images)
+        norm.train()  # alone: dropout and dropped layers would be no part of what is frozen
+    model(_generated_images(input_size))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
-def _generated_images() -> torch.Tensor:
-    """Return smooth noise, normalised like views are: float32 (images x 3 x 224 x 224)."""
+def _generated_images(size: int) -> torch.Tensor:
+    """Return smooth noise, normalised like views are: float32 (images x 3 x size x size)."""
     import torch
     from torch.nn.functional import interpolate
 
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(_CALIBRATION_IMAGES, 1, 14, 14, generator=generator)
-    fine = torch.randn(_CALIBRATION_IMAGES, 1, 224, 224, generator=generator)
-    smooth = interpolate(coarse, size=(224, 224), mode="bilinear", align_corners=False)
+    fine = torch.randn(_CALIBRATION_IMAGES, 1, size, size, generator=generator)
+    smooth = interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
     return (smooth + 0.1 * fine).expand(-1, 3, -1, -1)
