@@ -18,10 +18,12 @@ ROOMS = ("images", "features", "heads", "analyses", "report", "commands", "cli")
 
 DOORS = {
     "torch": (
+        "features/agreement",
         "features/first_layer",
         "features/freezing",
         "features/frozen",
         "features/facts",
+        "features/own_networks",
         "features/plain_layers",
         "features/timm_models",
         "features/torchvision_models",
@@ -56,6 +58,7 @@ DOORS = {
         "commands/stages",
         "commands/upkeep",
     ),
+    "platformdirs": ("notes",),
     "tqdm": ("commands/console",),
     "tifffile": ("images/tiffs",),
     "imagecodecs": ("images/pictures",),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from gelkit.errors import UnknownNameError
+from gelkit.features.own_networks import OwnNetwork, find_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -68,7 +69,7 @@ class Backbone:
 
     name: str
     library: str
-    """``torchvision`` or ``timm``: who builds the model."""
+    """``torchvision``, ``timm`` or ``own``: who builds the model."""
     model: str
     """What the library calls the model."""
     layer: str
@@ -90,6 +91,8 @@ class Backbone:
     under other names."""
     hub: HubFile | None = None
     """Where the default weights are, if they are on the Hugging Face hub."""
+    own: OwnNetwork | None = None
+    """Who builds it, if it is a network of the user's own."""
     only_if_named: bool = False
     """Whether it takes no part in a comparison unless it is named."""
 
@@ -166,13 +169,16 @@ def default_backbones() -> tuple[str, ...]:
 def get_backbone(name: str) -> Backbone:
     """Return a backbone by name.
 
-    That is a row of :data:`BACKBONES`, a classifier of torchvision by torchvision's name, or a
+    That is a row of :data:`BACKBONES`, a network of the user's own
+    (:func:`gelkit.register_backbone`), a classifier of torchvision by torchvision's name, or a
     model of timm as ``timm/NAME`` or ``timm/NAME.TAG``.
 
     :raises UsageError: there is none of that name, or it cannot be a backbone.
     :raises GelkitError: it is timm's, which is not installed.
     """
-    return BACKBONES[name] if name in BACKBONES else _looked_up(name)
+    if name in BACKBONES:
+        return BACKBONES[name]
+    return find_own(name) or _looked_up(name)
 
 
 @cache

@@ -7,6 +7,7 @@ depend on how many images happen to come with it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from importlib import import_module
@@ -136,13 +137,14 @@ class OpenVINODevice:
         self._normalise, body = model
         example = model.example(batch_size)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                # a network that looks at its pictures' size: here that is always the same
+                warnings.simplefilter("ignore")
                 converted = openvino.convert_model(body, example_input=example, input=example.shape)
         except Exception as error:  # OpenVINO's own, and what the network itself raises
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DeviceError(
                 f"Expected a network that OpenVINO can express, for --kernel openvino. Received: "
-                f"{model.name}, {reason.rstrip('.')}. Leave --kernel out."
+                f"{model.name}, {_last_line(error)}. Leave --kernel out."
             ) from error
         settings = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self._precision],
@@ -150,7 +152,13 @@ class OpenVINODevice:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to one core
         }
-        self._model = openvino.Core().compile_model(converted, "CPU", settings)
+        try:
+            self._model = openvino.Core().compile_model(converted, "CPU", settings)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"OpenVINO cannot compute this network in {self._precision} on this processor "
+                f"({self.name}): {_last_line(error)}. Leave --kernel out, or --precision."
+            ) from error
         self.batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -168,6 +176,12 @@ class OpenVINODevice:
     def versions(self) -> dict[str, str]:
         """Tell the versions of openvino, torch and torchvision."""
         return package_versions("openvino", "torch", "torchvision")
+
+
+def _last_line(error: Exception) -> str:
+    """Return the reason in an error of OpenVINO's, which begins with where it was raised."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().rstrip(".")
 
 
 def _require_traced(model: FrozenBackbone) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError
+from gelkit.features.agreement import (
+    Outcome,
+    PlainTorch,
+    Trial,
+    describe_random,
+    read_outcomes,
+    require_agreement,
+)
 from gelkit.features.backbones import BACKBONES, Backbone, default_backbones, get_backbone
-from gelkit.features.devices import DeviceError
+from gelkit.features.devices import Device, DeviceError
 from gelkit.features.freezing import freeze
-from gelkit.features.hardware import open_device, require_hardware
+from gelkit.features.hardware import describe_processor, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
 from gelkit.features.weights import load_weights, verify_weights
 from gelkit.features.weights_files import WeightsError
@@ -75,10 +83,12 @@ class Speed:
     backbone: str
     kernel: str
     precision: str
-    images_per_second: float
+    images_per_second: float = 0.0
     """A second of one core: forward passes alone, of 224 x 224 views in batches of 8."""
-    cosine: float
+    cosine: float = 0.0
     """The smallest, over 8 synthetic gels and look-alikes, with torch in float32."""
+    refused: str = ""
+    """Why it cannot be used here; empty if it can."""
 
 
 def find_packages() -> list[Finding]:
@@ -121,6 +131,13 @@ def measure_kernels(backbones: Sequence[str] = (), progress: Progress = silent) 
     backbones = backbones or default_backbones()
     measured = reported(backbones, "measure kernels", len(backbones), progress)
     return [speed for backbone in measured for speed in _measured(backbone)]
+
+
+def find_outcomes() -> list[Outcome]:
+    """Return which kernels were compared with plain torch on this machine, and what came of it."""
+    here = describe_processor()
+    found = [outcome for outcome in read_outcomes() if outcome.place.processor == here]
+    return sorted(found, key=lambda outcome: astuple(outcome.trial))
 
 
 def main() -> None:
@@ -172,29 +189,39 @@ def _measured(backbone: str) -> list[Speed]:
 
 
 def _speeds(backbone: str) -> Iterator[Speed]:
-    views = _sample_views()
+    row = get_backbone(backbone)
+    size, interpolation = row.preprocessing.input_size, row.preprocessing.interpolation
+    views = _sample_views(size, interpolation)
+    model = freeze(load_weights(row, "random")[0], row)
+    plain = PlainTorch(model)
     reference: npt.NDArray[np.float32] | None = None
     for name, kernel in CPU_KERNELS.items():
         if importlib.util.find_spec(kernel.package) is None:
             continue
         for precision in kernel.precisions:
-            rate, embeddings = _timed(backbone, name, precision, views)
+            device = open_device("cpu", name, precision)
+            try:
+                device.prepare(model, _BATCH)
+                trial = Trial(
+                    backbone, describe_random(0, row.library), "cpu", name, precision, size
+                )
+                require_agreement(device, plain, trial)
+            except DeviceError as error:
+                yield Speed(backbone, name, precision, refused=str(error))
+                continue
+            embeddings = device.run(views)
             reference = embeddings if reference is None else reference
-            yield Speed(backbone, name, precision, rate, smallest_cosine(embeddings, reference))
+            cosine = smallest_cosine(embeddings, reference)
+            yield Speed(backbone, name, precision, _rate(device, views), cosine)
 
 
-def _timed(
-    backbone: str, kernel: str, precision: str, views: npt.NDArray[np.uint8]
-) -> tuple[float, npt.NDArray[np.float32]]:
-    row = get_backbone(backbone)
-    device = open_device("cpu", kernel, precision)
-    device.prepare(freeze(load_weights(row, "random")[0], row), _BATCH)
-    embeddings = device.run(views)
+def _rate(device: Device, views: npt.NDArray[np.uint8]) -> float:
+    """Return how many views a prepared device embeds in a second of one core."""
     batches, started = 0, time.process_time()
     while time.process_time() - started < _MEASURED_SECS:
         device.run(views)
         batches += 1
-    return batches * _BATCH / (time.process_time() - started), embeddings
+    return batches * len(views) / (time.process_time() - started)
 
 
 def smallest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
@@ -203,9 +230,12 @@ def smallest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> f
     return float(np.min(np.sum(a * b, axis=1) / norms))
 
 
-def _sample_views() -> npt.NDArray[np.uint8]:
+def _sample_views(size: int, interpolation: str) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         draw_samples(Path(folder, "samples"), count=_BATCH)
         images = read_catalog(Path(folder, "samples")).images
-        views: list[View] = [render(decode(image.path.read_bytes())) for image in images]
+        views: list[View] = [
+            render(decode(image.path.read_bytes()), size=size, interpolation=interpolation)
+            for image in images
+        ]
     return np.stack(views)

@@ -56,25 +56,17 @@ def remembered_facts(key: str, find_out: Callable[[], Facts]) -> Facts:
 
 
 def measure(
-    name: str,
-    build: Callable[[], nn.Module],
-    cut: Callable[[nn.Module], None],
-    input_size: int,
+    name: str, model: nn.Module, cut: Callable[[nn.Module], None], pictures: torch.Tensor
 ) -> Facts:
-    """Run a network once on no picture at all, and count.
-
-    It is built and run on torch's device for shapes alone, which takes neither memory nor time;
-    in full where it cannot be.
+    """Run a network once, and count.
 
     :param name: what errors call it.
     :param cut: takes the classifier away, after the operations of the whole were counted.
-    :param input_size: pixels along each side.
-    :raises UsageError: it takes no pictures of that size, or gives no vector.
+    :param pictures: one, of any content.
+    :raises UsageError: it takes no such picture, or gives no vector.
     """
-    from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
-    model, pictures = _on_shapes_alone(build, input_size)
     model.requires_grad_(False)  # the counter otherwise asks where gradients go
     parameters = sum(parameter.numel() for parameter in model.parameters())
     try:
@@ -83,9 +75,10 @@ def measure(
         cut(model)
         embedding = _output(model, pictures)
     except (AssertionError, RuntimeError, ValueError) as error:
+        size = pictures.shape[-1]
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
-            f"Expected {name} to take pictures of {input_size} x {input_size} pixels. Received: "
+            f"Expected {name} to take pictures of {size} x {size} pixels. Received: "
             f"{reason.rstrip('.')}. Leave --input-size out, or choose another network or size."
         ) from error
     if embedding.ndim != 2:
@@ -93,13 +86,16 @@ def measure(
             f"Expected a network that gives a vector for each picture. Received: {name}, which "
             f"gives the shape {tuple(embedding.shape[1:])}. Choose another."
         )
-    assert isinstance(model, nn.Module)
     return Facts(embedding.shape[1], parameters, round(counter.get_total_flops() / 2e9, 4))
 
 
-def _on_shapes_alone(
+def on_shapes_alone(
     build: Callable[[], nn.Module], input_size: int
 ) -> tuple[nn.Module, torch.Tensor]:
+    """Return a network and a picture for it on torch's device for shapes alone.
+
+    That takes neither memory nor time. What cannot be built there is built in full.
+    """
     import torch
 
     try:

@@ -38,9 +38,11 @@ def freeze(model: nn.Module, backbone: Backbone) -> FrozenBackbone:
 
 
 def _cut(model: nn.Module, backbone: Backbone) -> None:
-    """Take away the classifier."""
+    """Take away the classifier; a network of the user's own has none."""
     from torch import nn
 
+    if backbone.own is not None:
+        return
     if backbone.layer == POOLED:
         model.reset_classifier(0)  # type: ignore[operator]
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gelkit.features.backbones import Backbone
 from gelkit.features.facts import Facts, remembered_facts
+from gelkit.features.own_networks import build_own, list_own, measure_own
 from gelkit.features.timm_models import (
     PREFIX,
     build_with_timm,
@@ -39,18 +40,23 @@ class Library:
     """What the facts of a network depend on."""
 
 
+def _own_version(backbone: Backbone) -> str:
+    return "" if backbone.own is None else backbone.own.version
+
+
 LIBRARIES: Mapping[str, Library] = {
     "torchvision": Library(
         build_with_torchvision, measure_torchvision, lambda _: version("torchvision")
     ),
     "timm": Library(build_with_timm, measure_timm, lambda _: version("timm")),
+    "own": Library(build_own, measure_own, _own_version),
 }
 """The libraries by name."""
 
 
 def list_names() -> list[str]:
     """Return the names of all networks that can be found here, those of the table left out."""
-    return [*list_torchvision(), *list_timm()]
+    return [*list_own(), *list_torchvision(), *list_timm()]
 
 
 def find(name: str) -> Backbone | None:

@@ -89,7 +89,9 @@ class Plan:
     @property
     def seconds_to_compute(self) -> float:
         """A rough guess: 5 s to start, 10 with XLA, 100 GFLOP/s a core, 8 ms an image to decode."""
-        operations = 2 * get_backbone(self.recipe.backbone).giga_operations
+        row = get_backbone(self.recipe.backbone)
+        pixels = (self.recipe.view_size / row.preprocessing.input_size) ** 2
+        operations = 2 * row.giga_operations * pixels
         start = 10 if self.recipe.hardware.startswith("tpu") else 5
         seconds = self.num_views * operations / 100 + len(self.tasks) * 0.008
         return start + seconds / (os.cpu_count() or 1)
@@ -232,15 +234,15 @@ def choose_weights(
 ) -> RecipeOptions:
     """Resolve the weights ``auto``, once for all (backbone, hardware) pairs of a run.
 
-    What is cached completely wins, ``imagenet`` before ``random``; otherwise ``imagenet`` if it
+    What is cached completely wins, ``pretrained`` before ``random``; otherwise ``pretrained`` if it
     can be had for all of the backbones. Falling back to ``random`` is logged as a warning.
     """
     options = options or RecipeOptions(weights="auto")
     if options.weights != "auto":
         return options
     catalog = identify(catalog, cache)
-    if _is_cached(catalog, pairs, cache, replace(options, weights="imagenet")):
-        return replace(options, weights="imagenet")
+    if _is_cached(catalog, pairs, cache, replace(options, weights="pretrained")):
+        return replace(options, weights="pretrained")
     if _is_cached(catalog, pairs, cache, replace(options, weights="random")):
         logger.warning("weights auto: what is cached are embeddings of RANDOM weights; using them")
         return replace(options, weights="random")
@@ -259,7 +261,7 @@ def _is_cached(
 def _weights_to_be_had(pairs: Sequence[tuple[str, str]], options: RecipeOptions) -> str:
     try:
         for backbone in dict.fromkeys(backbone for backbone, _ in pairs):
-            find_weights(get_backbone(backbone), "imagenet", options.weights_dir)
+            find_weights(get_backbone(backbone), "pretrained", options.weights_dir)
     except WeightsError as error:
         logger.warning(
             "weights auto: using RANDOM weights for all backbones, which says nothing of transfer "
@@ -267,4 +269,4 @@ def _weights_to_be_had(pairs: Sequence[tuple[str, str]], options: RecipeOptions)
             error,
         )
         return "random"
-    return "imagenet"
+    return "pretrained"

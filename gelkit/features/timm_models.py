@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import POOLED, Backbone, HubFile, Preprocessing
-from gelkit.features.facts import Facts, measure, remembered
+from gelkit.features.facts import Facts, measure, on_shapes_alone, remembered
 from gelkit.images.views import INTERPOLATIONS
 from gelkit.notes import read_notes
 
@@ -36,13 +36,19 @@ def require_timm(name: str) -> None:
 
 
 def list_timm() -> list[str]:
-    """Return the names of timm's models, with their weights' tags; none if it is not installed."""
+    """Return the names of timm's models, with the tags of their weights where they have any.
+
+    None if timm is not installed.
+    """
     if find_spec("timm") is None:
         return []
     import timm
 
-    tagged = timm.list_models(include_tags=True)
-    return [f"{PREFIX}{name}" for name in sorted({*timm.list_models(), *tagged})]
+    tagged = {*timm.list_models(include_tags=True), *timm.list_pretrained()}
+    without = {*timm.list_models()} - {name.partition(".")[0] for name in tagged if "." in name}
+    return [
+        f"{PREFIX}{name}" for name in sorted({name for name in tagged if "." in name} | without)
+    ]
 
 
 def find_in_timm(name: str) -> Backbone | None:
@@ -91,12 +97,8 @@ def measure_timm(backbone: Backbone, input_size: int) -> Facts:
 
     :raises UsageError: it takes no such pictures.
     """
-    return measure(
-        backbone.name,
-        lambda: _build(backbone.model, input_size),
-        _without_classifier,
-        input_size,
-    )
+    model, pictures = on_shapes_alone(lambda: _build(backbone.model, input_size), input_size)
+    return measure(backbone.name, model, _without_classifier, pictures)
 
 
 def _without_classifier(model: nn.Module) -> None:

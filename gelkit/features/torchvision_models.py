@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gelkit.errors import UsageError
 from gelkit.features.backbones import Backbone, Preprocessing
-from gelkit.features.facts import Facts, measure, remembered
+from gelkit.features.facts import Facts, measure, on_shapes_alone, remembered
 from gelkit.notes import add_note, read_notes
 
 if TYPE_CHECKING:
@@ -42,17 +42,22 @@ def measure_torchvision(backbone: Backbone, input_size: int) -> Facts:
 
     :raises UsageError: it takes no such pictures.
     """
+    model, pictures = on_shapes_alone(lambda: build_with_torchvision(backbone), input_size)
     return measure(
-        backbone.name,
-        lambda: build_with_torchvision(backbone),
-        lambda model: _replace_by_nothing(model, backbone.layer),
-        input_size,
+        backbone.name, model, lambda model: _replace_by_nothing(model, backbone.layer), pictures
     )
 
 
 def build_with_torchvision(backbone: Backbone) -> nn.Module:
     """Build a whole model, initialised as torchvision does, without auxiliary heads."""
     return _build(backbone.model, backbone.preprocessing.input_size)
+
+
+def without_auxiliary_heads(model: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a model's state what embeds nothing: heads that only training uses."""
+    if model not in _WITH_AUXILIARY_HEADS:
+        return state
+    return {name: its for name, its in state.items() if not name.lower().startswith("aux")}
 
 
 def registered_weights(model: str) -> dict[str, tuple[str, Preprocessing]]:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
@@ -33,6 +33,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gelkit.errors import GelkitError
+from gelkit.features.agreement import PlainTorch, Trial, describe_random, require_agreement
 from gelkit.features.backbones import Backbone
 from gelkit.features.cache import Failure
 from gelkit.features.devices import Device, DeviceError
@@ -440,18 +441,32 @@ def _flag_bits(record: DecodeRecord) -> int:
 
 
 def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
-    """Open the device and put the frozen backbone on it; return what is to be kept of both."""
+    """Open the device and put the frozen backbone on it; return what is to be kept of both.
+
+    :raises DeviceError: the hardware is not there, or does not agree with plain torch.
+    """
     device = open_device(setup.hardware, setup.kernel, setup.precision)
     model, weights_sha256 = load_weights(
         setup.backbone, setup.weights, setup.weights_seed, setup.weights_dir
     )
-    device.prepare(freeze(model, setup.backbone), setup.batch_size)
+    frozen = freeze(model, setup.backbone)
+    device.prepare(frozen, setup.batch_size)
+    trial = Trial(
+        backbone=setup.backbone.name,
+        weights=weights_sha256 or describe_random(setup.weights_seed, setup.backbone.library),
+        hardware=setup.hardware,
+        kernel=setup.kernel,
+        precision=setup.precision,
+        view_size=frozen.input_size,
+    )
+    agreement = require_agreement(device, PlainTorch(frozen), trial)
     return device, {
         **setup.provenance,
         "device": device.name,
         "versions": device.versions() | {"decoder": decoder_version()},
         "weights_sha256": weights_sha256,
         "batch_size": device.batch_size,
+        **({} if agreement is None else {"agreement": asdict(agreement)}),
     }
 
 

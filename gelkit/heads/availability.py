@@ -41,7 +41,7 @@ def choose_available(
 
 def _is_cached(backbones: Iterable[str], cache: str | Path, options: RecipeOptions) -> bool:
     """Tell whether there are embeddings of any images of any of the backbones on tpu."""
-    weights = ("imagenet", "random") if options.weights == "auto" else (options.weights,)
+    weights = ("pretrained", "random") if options.weights == "auto" else (options.weights,)
     recipes = [
         make_recipe(backbone, "tpu", replace(options, weights=name))
         for backbone in backbones

@@ -64,7 +64,7 @@ def compare(
     """Cross-validate configurations on cached embeddings, and fit their final heads on all images.
 
     Images marked ``test`` take no part. Configurations without cached embeddings are left out and
-    logged as a warning with the command that makes them. The weights ``auto`` are ``imagenet`` if
+    logged as a warning with the command that makes them. The weights ``auto`` are ``pretrained`` if
     any configuration is cached with them, else ``random``.
 
     :param out: a folder for the heads, results.csv and predictions.csv; what is there already and

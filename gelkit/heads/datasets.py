@@ -187,7 +187,7 @@ def _load_available(
 
     :returns: the options with those weights, and the embeddings by pair.
     """
-    weights = ("imagenet", "random") if options.weights == "auto" else (options.weights,)
+    weights = ("pretrained", "random") if options.weights == "auto" else (options.weights,)
     for chosen in (replace(options, weights=name) for name in weights):
         available = _load_cached(catalog, pairs, cache, chosen)
         if available:
