@@ -113,8 +113,8 @@ def features(
 
     if share is not None and recipe["weights"] == "auto":
         raise UsageError(
-            "Expected --weights imagenet, random or others by name, with --shard. Received: auto, "
-            "which each process would choose for itself."
+            "Expected --weights pretrained, random or others by name, with --shard. Received: "
+            "auto, which each process would choose for itself."
         )
     limits = chosen_limits(recipe)
     workforce = Workforce(workers, batch_size, limits, engine, address)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gelkit.features.backbones import Backbone
 from gelkit.features.devices import Device, DeviceError, embedded, rounded
 from gelkit.features.hardware import describe_processor
-from gelkit.features.weights import identify_weights
+from gelkit.features.weights import random_scheme
+from gelkit.images.views import VIEW_SIZE
 from gelkit.notes import add_note, read_notes
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Trial:
     hardware: str
     kernel: str
     precision: str
-    input_size: int = 224
+    input_size: int = VIEW_SIZE
 
     @property
     def is_plain(self) -> bool:
@@ -142,9 +142,9 @@ def require_agreement(device: Device, plain: PlainTorch, trial: Trial) -> Agreem
     return found
 
 
-def describe_random(backbone: Backbone, seed: int) -> str:
+def describe_random(seed: int, library: str) -> str:
     """Say what random weights are made from, where others have a file's SHA-256."""
-    return f"random, seed {seed}, {identify_weights(backbone, 'random', seed).scheme}"
+    return f"random, seed {seed}, {random_scheme(library)}"
 
 
 def read_outcomes() -> Iterator[Outcome]:

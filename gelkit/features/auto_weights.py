@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gelkit.errors import GelkitError
 from gelkit.features.backbones import BACKBONES, default_backbones, get_backbone
 from gelkit.features.planning import Identified, identify, plan
 from gelkit.features.recipe import RecipeOptions
-from gelkit.features.weights import download_folder, find_weights
+from gelkit.features.torchvision_weights import download_folder
+from gelkit.features.weights import find_weights
 from gelkit.features.weights_files import WeightsError
 from gelkit.images.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 
-PRETRAINED, RANDOM = "imagenet", "random"
+PRETRAINED, RANDOM = "pretrained", "random"
 
 Pairs = Mapping[tuple[str, str], RecipeOptions]
 """What stage one computes: the options of each pair of a backbone and a hardware type."""
@@ -70,7 +70,7 @@ def choose_weights(
         return dict.fromkeys(backbones, options)
     catalog = identify(catalog, cache)
     chosen: dict[str, RecipeOptions] = {}
-    reason: GelkitError | None = None
+    reason: WeightsError | None = None
     for name in backbones:
         pretrained, random = (replace(options, weights=its) for its in (PRETRAINED, RANDOM))
         pairs = [(name, type_) for type_ in hardware]
@@ -80,9 +80,9 @@ def choose_weights(
         if get_backbone(name).packaged is None and _is_cached(catalog, pairs, cache, random):
             chosen[name] = random
             continue
-        found = _find(name, options.weights_dir, may_download=reason is None)
-        chosen[name] = random if isinstance(found, GelkitError) else pretrained
-        reason = reason or (found if isinstance(found, GelkitError) else None)
+        obstacle = _obstacle(name, options.weights_dir, may_download=reason is None)
+        chosen[name] = pretrained if obstacle is None else random
+        reason = reason or obstacle
     _warn([name for name, its in chosen.items() if _is_random(its)], reason)
     return chosen
 
@@ -94,22 +94,25 @@ def stand_ins(weights_dir: Path | None = None) -> list[str]:
         for row in BACKBONES.values()
         if row.only_if_named
         and row.packaged is not None
-        and not isinstance(_find(row.name, weights_dir, may_download=False), GelkitError)
+        and _obstacle(row.name, weights_dir, may_download=False) is None
     ]
 
 
-def _find(backbone: str, weights_dir: Path | None, *, may_download: bool) -> Path | WeightsError:
-    """Return where a backbone's pretrained weights are, or why they cannot be had.
+def _obstacle(
+    backbone: str, weights_dir: Path | None, *, may_download: bool
+) -> WeightsError | None:
+    """Return why a backbone's pretrained weights cannot be had; None if they can.
 
     :param may_download: not where another download has failed: a firewall would let each wait.
     """
     row = get_backbone(backbone)
-    if not may_download and row.packaged is None:
+    if not may_download and row.library == "torchvision":
         weights_dir = weights_dir or download_folder()
     try:
-        return find_weights(row, PRETRAINED, weights_dir)
+        find_weights(row, PRETRAINED, weights_dir)
     except WeightsError as error:
         return error
+    return None
 
 
 def _is_random(options: RecipeOptions) -> bool:
@@ -119,18 +122,21 @@ def _is_random(options: RecipeOptions) -> bool:
 def _is_cached(
     catalog: Identified, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
 ) -> bool:
-    return not any(
-        plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).missing
-        for backbone, hardware in pairs
-    )
+    try:
+        return not any(
+            plan(catalog, backbone=name, hardware=hardware, cache=cache, options=options).missing
+            for name, hardware in pairs
+        )
+    except WeightsError:  # what nobody knows the SHA-256 of has not been cached here
+        return False
 
 
-def _warn(backbones: Sequence[str], reason: GelkitError | None) -> None:
+def _warn(backbones: Sequence[str], reason: WeightsError | None) -> None:
     """Say which backbones have random weights, and why."""
     if not backbones:
         return
     why = (
-        "their embeddings are cached; --weights imagenet computes others"
+        "their embeddings are cached; --weights pretrained computes others"
         if reason is None
         else f"pretrained ones cannot be had. {reason}"
     )

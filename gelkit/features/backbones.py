@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from functools import cache
 
-from gelkit.errors import UnknownNameError, UsageError
-from gelkit.features.timm_models import build_with_timm
-
-if TYPE_CHECKING:
-    from torch import nn
-
+from gelkit.errors import UnknownNameError
+from gelkit.features.own_networks import OwnNetwork, find_own
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of red, green and blue in ImageNet, of values of 0 to 1, as torchvision states them."""
-
-_SMALLEST_INPUT = 32
 
 
 @dataclass(frozen=True)
@@ -55,8 +49,18 @@ POOLED = "pooled"
 
 
 @dataclass(frozen=True)
+class HubFile:
+    """Where weights are on the Hugging Face hub."""
+
+    repository: str
+    """``organisation/name``."""
+    file: str = ""
+    """The file's name in the repository; empty: the usual ones, safetensors before pickles."""
+
+
+@dataclass(frozen=True)
 class Backbone:
-    """What gelkit knows of one backbone; a row of :data:`BACKBONES`.
+    """What gelkit knows of one backbone; a row of :data:`BACKBONES`, or found out by name.
 
     The embedding is what enters the model's last linear layer. The facts of the weights are the
     library's own, recorded so that a cache can be named without importing torch, and tested
@@ -65,7 +69,7 @@ class Backbone:
 
     name: str
     library: str
-    """``torchvision`` or ``timm``: who builds the model."""
+    """``torchvision``, ``timm`` or ``own``: who builds the model."""
     model: str
     """What the library calls the model."""
     layer: str
@@ -85,6 +89,10 @@ class Backbone:
     packaged: PackagedFile | None = None
     """Where the default weights are, if a package brings them; its tensors are in the model's order
     under other names."""
+    hub: HubFile | None = None
+    """Where the default weights are, if they are on the Hugging Face hub."""
+    own: OwnNetwork | None = None
+    """Who builds it, if it is a network of the user's own."""
     only_if_named: bool = False
     """Whether it takes no part in a comparison unless it is named."""
 
@@ -159,45 +167,26 @@ def default_backbones() -> tuple[str, ...]:
 
 
 def get_backbone(name: str) -> Backbone:
-    """Return a row of :data:`BACKBONES`.
+    """Return a backbone by name.
 
-    :raises UsageError: there is none of that name.
+    That is a row of :data:`BACKBONES`, a network of the user's own
+    (:func:`gelkit.register_backbone`), a classifier of torchvision by torchvision's name, or a
+    model of timm as ``timm/NAME`` or ``timm/NAME.TAG``.
+
+    :raises UsageError: there is none of that name, or it cannot be a backbone.
+    :raises GelkitError: it is timm's, which is not installed.
     """
-    if name not in BACKBONES:
-        raise UnknownNameError("backbone", name, BACKBONES)
-    return BACKBONES[name]
+    if name in BACKBONES:
+        return BACKBONES[name]
+    return find_own(name) or _looked_up(name)
 
 
-def resized(backbone: Backbone, input_size: int) -> Backbone:
-    """Return a backbone that is shown pictures of another size.
+@cache
+def _looked_up(name: str) -> Backbone:
+    from gelkit.features.libraries import find, list_names
 
-    :param input_size: pixels along each side.
-    :raises UsageError: too few for any network.
-    """
-    if input_size < _SMALLEST_INPUT:
-        raise UsageError(
-            f"Expected an input size of {_SMALLEST_INPUT} pixels or more. Received: {input_size}."
-        )
-    return replace(backbone, preprocessing=replace(backbone.preprocessing, input_size=input_size))
-
-
-def build_model(backbone: Backbone) -> nn.Module:
-    """Build the library's whole model, initialised as the library does.
-
-    :raises GelkitError: the library is not installed.
-    """
-    return _BUILDERS[backbone.library](backbone.model)
-
-
-def _build_with_torchvision(name: str) -> nn.Module:
-    from torchvision.models import get_model
-
-    model: nn.Module = get_model(name, weights=None)
-    return model
-
-
-_BUILDERS: Mapping[str, Callable[[str], nn.Module]] = {
-    "torchvision": _build_with_torchvision,
-    "timm": build_with_timm,
-}
-"""Who builds a model, by the name of the library."""
+    row = find(name)
+    if row is None:
+        more = "another of torchvision's, or of timm's as timm/NAME (gelkit backbones lists them)"
+        raise UnknownNameError("backbone", name, BACKBONES, list_names(), more)
+    return row

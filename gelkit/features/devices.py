@@ -7,6 +7,7 @@ depend on how many images happen to come with it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from importlib import import_module
@@ -82,9 +83,12 @@ class TorchDevice:
 
         copied = rounded(model, self._precision)
         if self._rewrite is not None:
+            _require_traced(model)
             copied[1] = self._rewrite(copied[1], copied.example(batch_size).shape)
-        moved = copied.to(self._device)
-        self._model = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = copied.to(self._device)
+        for module in self._model.modules():
+            if isinstance(module, torch.nn.Conv2d):  # other weights may have too many axes
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -132,8 +136,16 @@ class OpenVINODevice:
 
         self._normalise, body = model
         example = model.example(batch_size)
-        with torch.no_grad():
-            converted = openvino.convert_model(body, example_input=example, input=example.shape)
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                # a network that looks at its pictures' size: here that is always the same
+                warnings.simplefilter("ignore")
+                converted = openvino.convert_model(body, example_input=example, input=example.shape)
+        except Exception as error:  # OpenVINO's own, and what the network itself raises
+            raise DeviceError(
+                f"Expected a network that OpenVINO can express, for --kernel openvino. Received: "
+                f"{model.name}, {_last_line(error)}. Leave --kernel out."
+            ) from error
         settings = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self._precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -168,7 +180,16 @@ class OpenVINODevice:
 
 def _last_line(error: Exception) -> str:
     """Return the reason in an error of OpenVINO's, which begins with where it was raised."""
-    return str(error).strip().splitlines()[-1].strip().rstrip(".")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().rstrip(".")
+
+
+def _require_traced(model: FrozenBackbone) -> None:
+    if not model.is_traced:
+        raise DeviceError(
+            f"Expected a network that can be traced, for --kernel winograd. Received: "
+            f"{model.name}, which cannot. Leave --kernel out, or take --kernel openvino."
+        )
 
 
 def rounded(model: FrozenBackbone, precision: str) -> FrozenBackbone:

@@ -32,6 +32,7 @@ from gelkit.features.devices import Device, DeviceError
 from gelkit.features.freezing import freeze
 from gelkit.features.hardware import describe_processor, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
+from gelkit.features.torchvision_weights import download_folder
 from gelkit.features.weights import load_weights, verify_weights
 from gelkit.features.weights_files import WeightsError
 from gelkit.images.catalog import read_catalog
@@ -111,9 +112,7 @@ def find_hardware() -> list[Finding]:
 
 def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     """Tell which backbones' ImageNet weights are at hand, without downloading any."""
-    from torch.hub import get_dir
-
-    folder = weights_dir or Path(get_dir(), "checkpoints")
+    folder = weights_dir or download_folder()
     absent = (
         "not here yet: downloaded at first use; without a network, put"
         if weights_dir is None
@@ -189,7 +188,9 @@ def _measured(backbone: str) -> list[Speed]:
 
 
 def _speeds(backbone: str) -> Iterator[Speed]:
-    row, views = get_backbone(backbone), _sample_views()
+    row = get_backbone(backbone)
+    size, interpolation = row.preprocessing.input_size, row.preprocessing.interpolation
+    views = _sample_views(size, interpolation)
     model = freeze(load_weights(row, "random")[0], row)
     plain = PlainTorch(model)
     reference: npt.NDArray[np.float32] | None = None
@@ -200,7 +201,9 @@ def _speeds(backbone: str) -> Iterator[Speed]:
             device = open_device("cpu", name, precision)
             try:
                 device.prepare(model, _BATCH)
-                trial = Trial(backbone, describe_random(row, 0), "cpu", name, precision)
+                trial = Trial(
+                    backbone, describe_random(0, row.library), "cpu", name, precision, size
+                )
                 require_agreement(device, plain, trial)
             except DeviceError as error:
                 yield Speed(backbone, name, precision, refused=str(error))
@@ -226,9 +229,12 @@ def smallest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> f
     return float(np.min(np.sum(a * b, axis=1) / norms))
 
 
-def _sample_views() -> npt.NDArray[np.uint8]:
+def _sample_views(size: int, interpolation: str) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         draw_samples(Path(folder, "samples"), count=_BATCH)
         images = read_catalog(Path(folder, "samples")).images
-        views: list[View] = [render(decode(image.path.read_bytes())) for image in images]
+        views: list[View] = [
+            render(decode(image.path.read_bytes()), size=size, interpolation=interpolation)
+            for image in images
+        ]
     return np.stack(views)

@@ -354,6 +354,12 @@ class _Unpublished:
                 f"Expected weights whose SHA-256 begins with {self._digits}. Received: {weights}: "
                 "the file was exchanged while it was in use. Run again."
             )
+        if self._weights not in (None, weights) and not self._digits:
+            raise CacheError(
+                f"Expected the network that made {self._cache.folder} (SHA-256 of its state: "
+                f"{self._weights}). Received: another ({weights}) under the same version. Register "
+                "it under another version, or build it with the same weights every time."
+            )
         if self._weights not in (None, weights):
             raise CacheError(
                 f"Expected the weights file that made {self._cache.folder} (SHA-256 "

@@ -32,9 +32,9 @@ def fold_grey(network: nn.Module, shown: Preprocessing) -> Preprocessing:
     if not _is_exact(convolution, shown):
         return shown
     single = replace(shown, mean=(_average(shown.mean),), std=(_average(shown.std),))
-    before = None if isinstance(network, fx.GraphModule) else _output(network, shown)
+    before = _output(network, shown)
     network.set_submodule(name, _folded(convolution, shown, single))
-    if before is not None and not _agrees(network, single, before):
+    if not _agrees(network, single, before):
         network.set_submodule(name, convolution)
         return shown
     return single
@@ -85,16 +85,20 @@ def _first_convolution(network: nn.Module, shown: Preprocessing) -> str | None:
 
 def _first_of_graph(network: fx.GraphModule) -> str | None:
     node = next(node for node in network.graph.nodes if node.op == "placeholder")
-    while len(node.users) == 1:
-        (node,) = node.users
-        if node.op != "call_module":
+    while True:
+        users = [user for user in node.users if not _asks_for_the_shape(user)]
+        if len(users) != 1 or users[0].op != "call_module":
             return None
+        (node,) = users
         module = network.get_submodule(str(node.target))
         if isinstance(module, nn.Conv2d):
             return str(node.target)
         if not isinstance(module, nn.ZeroPad2d):
             return None
-    return None
+
+
+def _asks_for_the_shape(node: fx.Node) -> bool:
+    return node.target == "size" or (node.target is getattr and node.args[1] == "shape")
 
 
 def _first_called(network: nn.Module, shown: Preprocessing) -> str | None:
@@ -136,7 +140,7 @@ def _output(network: nn.Module, shown: Preprocessing) -> torch.Tensor:
 
 
 def _agrees(network: nn.Module, single: Preprocessing, before: torch.Tensor) -> bool:
-    """Whether a network that was not traced still gives what it gave: it may look at its input."""
+    """Whether a network still gives what it gave: it may look at pictures in other ways."""
     try:
         after = _output(network, single)
     except Exception:  # it wants three channels, and says so in its own way

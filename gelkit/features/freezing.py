@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gelkit.features.backbones import POOLED, Backbone, Preprocessing
-from gelkit.features.timm_models import use_plain_layers
+from gelkit.features.plain_layers import use_plain_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,16 +31,18 @@ def freeze(model: nn.Module, backbone: Backbone) -> FrozenBackbone:
         use_plain_layers(model, backbone.preprocessing.input_size)
     network = _traced(model)
     shown = fold_grey(network, backbone.preprocessing)
-    frozen = FrozenBackbone(_normalising(shown), network, shown.input_size)
+    frozen = FrozenBackbone(_normalising(shown), network, backbone.name, shown.input_size)
     _forget_counts(frozen)
     frozen.eval().requires_grad_(False)
     return frozen
 
 
 def _cut(model: nn.Module, backbone: Backbone) -> None:
-    """Take away the classifier."""
+    """Take away the classifier; a network of the user's own has none."""
     from torch import nn
 
+    if backbone.own is not None:
+        return
     if backbone.layer == POOLED:
         model.reset_classifier(0)  # type: ignore[operator]
         return

@@ -84,7 +84,9 @@ class Plan:
     @property
     def seconds_to_compute(self) -> float:
         """A rough guess: 5 s to start, 10 with XLA, 100 GFLOP/s a core, 8 ms an image to decode."""
-        operations = 2 * get_backbone(self.recipe.backbone).giga_operations
+        row = get_backbone(self.recipe.backbone)
+        pixels = (self.recipe.view_size / row.preprocessing.input_size) ** 2
+        operations = 2 * row.giga_operations * pixels
         start = 10 if self.recipe.hardware.startswith("tpu") else 5
         seconds = self.num_views * operations / 100 + len(self.tasks) * 0.008
         return start + seconds / (os.cpu_count() or 1)

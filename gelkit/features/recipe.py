@@ -16,9 +16,10 @@ from gelkit.features.backbones import (
     Backbone,
     Preprocessing,
     get_backbone,
-    resized,
 )
-from gelkit.features.weights import WeightsIdentity, identify_weights
+from gelkit.features.libraries import resized
+from gelkit.features.weights import identify_weights, with_weights
+from gelkit.features.weights_files import PRETRAINED, WeightsIdentity
 from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
 from gelkit.images.formats import DECODE_VERSION, DecodeOptions
 from gelkit.images.views import VIEW_VERSION, require_view_options
@@ -62,8 +63,9 @@ _KERNEL_ELSEWHERE = {"tpu": "torch-xla-highest", "tpu-emulated": "torch-xla-high
 class RecipeOptions:
     """What a user may choose of a recipe, apart from backbone and hardware."""
 
-    weights: str = "imagenet"
-    """``imagenet``, ``random``, ``auto``, the name of torchvision weights, or a file's path."""
+    weights: str = PRETRAINED[0]
+    """``pretrained`` (``imagenet`` is the older word for that), ``random``, ``auto``, the name of
+    torchvision weights, or a file's path."""
     weights_seed: int = 0
     """Seed of ``random`` weights."""
     weights_dir: Path | None = None
@@ -91,6 +93,10 @@ class RecipeOptions:
     """Pixels along each side of what the backbone is shown; None: what its weights want."""
     emulate_tpu: bool = False
     """Run ``tpu`` on XLA's CPU client."""
+
+    def __post_init__(self) -> None:
+        if self.weights in PRETRAINED:  # one word for it, so that options compare equal
+            object.__setattr__(self, "weights", PRETRAINED[0])
 
     @property
     def decoding(self) -> DecodeOptions:
@@ -165,7 +171,8 @@ class Recipe:
         """What the cache's folder is called: for people, and the first 8 digits for truth."""
         weights = self.weights.rpartition(".")[2].lower()
         augmented = "-augmented" if self.augmentations else ""
-        return f"{self.backbone}-{weights}-{self.hardware}{augmented}-{self.sha256[:8]}"
+        name = self.backbone.replace("/", "-")
+        return f"{name}-{weights}-{self.hardware}{augmented}-{self.sha256[:8]}"
 
     def to_json(self) -> str:
         """Return the recipe as canonical JSON.
@@ -240,7 +247,7 @@ def make_recipe(
     if hardware == "cpu":
         _require_precision(CPU_KERNELS[options.kernel], options)
     row = choose_backbone(backbone, options)
-    weights = identify_weights(row, options.weights, options.weights_seed)
+    weights = identify_weights(row, options.weights, options.weights_seed, options.weights_dir)
     resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
     names = require_augmentations(options.augmentations)
     recipe = _recipe(row, weights, options, resolved)
@@ -252,10 +259,8 @@ def choose_backbone(name: str, options: RecipeOptions) -> Backbone:
 
     :raises UsageError: there is none of that name, or it takes no pictures of that size.
     """
-    row = get_backbone(name)
-    if options.input_size is None:
-        return row
-    return resized(row, options.input_size)
+    row = with_weights(get_backbone(name), options.weights)
+    return row if options.input_size is None else resized(row, options.input_size)
 
 
 def _require_precision(kernel: Kernel, options: RecipeOptions) -> None:
@@ -291,4 +296,6 @@ def _recipe(
         interpolation=shown.interpolation,
         mean=shown.mean,
         std=shown.std,
+        weights_revision=weights.revision,
+        backbone_version="" if backbone.own is None else backbone.own.version,
     )

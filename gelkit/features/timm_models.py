@@ -1,19 +1,26 @@
-"""timm's models: how they are built, and their layers in terms of torch's own."""
+"""timm's models: which there are, what is known of them, and how they are built."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gelkit.errors import GelkitError
+from gelkit.errors import GelkitError, UsageError
+from gelkit.features.backbones import POOLED, Backbone, HubFile, Preprocessing
+from gelkit.features.facts import Facts, measure, on_shapes_alone, remembered
+from gelkit.images.views import INTERPOLATIONS
+from gelkit.notes import read_notes
 
 if TYPE_CHECKING:
-    import torch
-    from timm.layers.norm_act import BatchNormAct2d
     from torch import nn
+
+PREFIX = "timm/"
+"""What names of timm's models begin with."""
+
+_UNUSUAL_INTERPOLATION = "bicubic"
+"""For networks that were trained on pictures resized in a way that Pillow has not."""
 
 
 def require_timm(name: str) -> None:
@@ -28,98 +35,134 @@ def require_timm(name: str) -> None:
         )
 
 
-def build_with_timm(name: str) -> nn.Module:
-    """Build a model of timm, initialised as timm does.
+def list_timm() -> list[str]:
+    """Return the names of timm's models, with the tags of their weights where they have any.
+
+    None if timm is not installed.
+    """
+    if find_spec("timm") is None:
+        return []
+    import timm
+
+    tagged = {*timm.list_models(include_tags=True), *timm.list_pretrained()}
+    without = {*timm.list_models()} - {name.partition(".")[0] for name in tagged if "." in name}
+    return [
+        f"{PREFIX}{name}" for name in sorted({name for name in tagged if "." in name} | without)
+    ]
+
+
+def find_in_timm(name: str) -> Backbone | None:
+    """Return what is known of a model of timm; None if there is none of that name.
+
+    Without a tag it is that of timm's default weights.
+
+    :param name: ``timm/NAME`` or ``timm/NAME.TAG``.
+    :raises GelkitError: timm is not installed.
+    :raises UsageError: it gives no vector for a picture.
+    """
+    require_timm(name)
+    key = f"{name} timm {version('timm')}"
+    if key not in read_notes("networks") and not _is_known(name.removeprefix(PREFIX)):
+        return None
+    return remembered(key, lambda: _describe(name.removeprefix(PREFIX)))
+
+
+def build_with_timm(backbone: Backbone) -> nn.Module:
+    """Build a whole model, initialised as timm does.
 
     :raises GelkitError: timm is not installed.
     """
-    require_timm(name)
+    require_timm(backbone.name)
+    return _build(backbone.model, backbone.preprocessing.input_size)
+
+
+def build_with_weights_of_timm(backbone: Backbone, path: str) -> nn.Module:
+    """Build a whole model with the weights of a file, which timm adapts to it.
+
+    Only tensors are read. Position embeddings are resampled where the input size is another.
+
+    :raises RuntimeError: the file is of another model, or none.
+    """
+    overlay = {"file": path, "custom_load": False}
+    return _build(
+        backbone.model,
+        backbone.preprocessing.input_size,
+        pretrained=True,
+        pretrained_cfg_overlay=overlay,
+    )
+
+
+def measure_timm(backbone: Backbone, input_size: int) -> Facts:
+    """Find out what a model says of itself when it is shown pictures of a size.
+
+    :raises UsageError: it takes no such pictures.
+    """
+    model, pictures = on_shapes_alone(lambda: _build(backbone.model, input_size), input_size)
+    return measure(backbone.name, model, _without_classifier, pictures)
+
+
+def _without_classifier(model: nn.Module) -> None:
+    model.reset_classifier(0)  # type: ignore[operator]
+
+
+def _is_known(model: str) -> bool:
     import timm
 
-    model: nn.Module = timm.create_model(name, pretrained=False)
-    return model
+    architecture, _, tag = model.partition(".")
+    return timm.is_model(architecture) and (not tag or model in timm.list_models(include_tags=True))
 
 
-def use_plain_layers(model: nn.Module, input_size: int) -> None:
-    """Replace, in a model in evaluation mode, two layers of timm's that cannot be traced.
+def _build(model: str, input_size: int, **options: Any) -> nn.Module:
+    """Build a model; one of a fixed input size is told of another."""
+    import timm
 
-    Batch norm that applies an activation becomes a batch norm and an activation, and padding that
-    depends on the size of a picture that of the pictures to come. Results stay the same.
-
-    :param input_size: pixels along each side.
-    """
-    from timm.layers.conv2d_same import Conv2dSame
-    from timm.layers.norm_act import BatchNormAct2d
-
-    margins = dict(_margins(model, Conv2dSame, input_size))
-    for name, module in list(model.named_modules()):
-        if type(module) is BatchNormAct2d:
-            model.set_submodule(name, _separated(module))
-        elif type(module) is Conv2dSame:
-            model.set_submodule(name, _padded(module, margins[name]))
+    facts = timm.get_pretrained_cfg(model)
+    if facts is not None and facts.fixed_input_size and facts.input_size[-1] != input_size:
+        options["img_size"] = input_size
+    built: nn.Module = timm.create_model(model, **options)
+    return built
 
 
-def _separated(norm: BatchNormAct2d) -> nn.Module:
-    """Return the batch norm and the activation of a ``BatchNormAct2d``, one after the other."""
-    from torch import nn
+def _describe(model: str) -> Backbone:
+    import timm
 
-    plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine)
-    plain.load_state_dict(norm.state_dict(), strict=False)
-    return nn.Sequential(plain, norm.act).eval()
-
-
-def _padded(convolution: nn.Conv2d, margins: tuple[int, int, int, int]) -> nn.Module:
-    """Return a convolution that pads by fixed margins: left, right, top, bottom."""
-    from torch import nn
-
-    left, right, top, bottom = margins
-    is_even = left == right and top == bottom
-    plain = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        convolution.kernel_size,  # type: ignore[arg-type]
-        convolution.stride,  # type: ignore[arg-type]
-        (top, left) if is_even else 0,
-        convolution.dilation,  # type: ignore[arg-type]
-        convolution.groups,
-        convolution.bias is not None,
-    )
-    plain.load_state_dict(convolution.state_dict())
-    return plain.eval() if is_even else nn.Sequential(nn.ZeroPad2d(margins), plain).eval()
-
-
-def _margins(
-    model: nn.Module, kind: type[nn.Conv2d], input_size: int
-) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
-    """Yield what convolutions of a kind pad pictures of a size by: left, right, top, bottom."""
-    import torch
-
-    sizes: dict[str, torch.Size] = {}
-    convolutions = {name: its for name, its in model.named_modules() if type(its) is kind}
-    if not convolutions:
-        return
-    with _watched(convolutions, sizes), torch.no_grad():
-        model(torch.zeros(1, 3, input_size, input_size))
-    for name, its in convolutions.items():
-        height, width = (
-            max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-            for size, stride, kernel, dilation in zip(
-                sizes[name][-2:], its.stride, its.kernel_size, its.dilation, strict=True
-            )
+    facts = timm.get_pretrained_cfg(model)
+    if facts is None:
+        raise UsageError(
+            f"Expected a model of timm that says what pictures it takes. Received: {model!r}, "
+            "which does not. Choose another."
         )
-        yield name, (width // 2, width - width // 2, height // 2, height - height // 2)
+    _require_colours(model, facts.input_size)
+    architecture = model.partition(".")[0]
+    row = Backbone(
+        name=f"{PREFIX}{architecture}.{facts.tag}" if facts.tag else f"{PREFIX}{model}",
+        library="timm",
+        model=f"{architecture}.{facts.tag}" if facts.tag else model,
+        layer=POOLED,
+        width=0,
+        parameters=0,
+        giga_operations=0.0,
+        weights=f"timm.{facts.tag}" if facts.hf_hub_id else "",
+        preprocessing=_preprocessing(facts),
+        hub=HubFile(facts.hf_hub_id, facts.hf_hub_filename or "") if facts.hf_hub_id else None,
+    )
+    return replace(row, **asdict(measure_timm(row, row.preprocessing.input_size)))
 
 
-@contextmanager
-def _watched(modules: dict[str, nn.Conv2d], sizes: dict[str, torch.Size]) -> Iterator[None]:
-    """Note the shapes of what modules are given."""
+def _require_colours(model: str, input_size: tuple[int, int, int]) -> None:
+    channels, height, width = input_size
+    if channels != 3 or height != width:
+        raise UsageError(
+            f"Expected a network of square pictures in colour. Received: timm's {model}, which "
+            f"takes {channels} x {height} x {width}. Choose another."
+        )
 
-    def note(name: str, _: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        sizes[name] = inputs[0].shape
 
-    hooks = [its.register_forward_pre_hook(partial(note, name)) for name, its in modules.items()]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _preprocessing(facts: Any) -> Preprocessing:
+    interpolation = facts.interpolation
+    return Preprocessing(
+        facts.input_size[-1],
+        interpolation if interpolation in INTERPOLATIONS else _UNUSUAL_INTERPOLATION,
+        tuple(facts.mean),
+        tuple(facts.std),
+    )

@@ -453,7 +453,7 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
     device.prepare(frozen, setup.batch_size)
     trial = Trial(
         backbone=setup.backbone.name,
-        weights=weights_sha256 or describe_random(setup.backbone, setup.weights_seed),
+        weights=weights_sha256 or describe_random(setup.weights_seed, setup.backbone.library),
         hardware=setup.hardware,
         kernel=setup.kernel,
         precision=setup.precision,

@@ -17,6 +17,7 @@ from gelkit.text import listed, shown
 if TYPE_CHECKING:
     from gelkit.features.agreement import Outcome
     from gelkit.features.diagnosis import Finding, Speed
+    from gelkit.features.networks import Network
 
 _SHOWN_NAMES = 10
 
@@ -99,6 +100,24 @@ def findings(title: str, found: Sequence[Finding]) -> str:
         for finding in found
     ]
     return "\n".join([title, *lines])
+
+
+def networks(found: Sequence[Network]) -> str:
+    """Show networks, a line each."""
+    width = max([len("backbone"), *(len(network.name) for network in found)])
+    lines = [
+        f"{network.name:<{width}}  {network.width:>5}  {network.input_size:>5}  "
+        f"{network.parameters / 1e6:>8.1f} M  {network.weights}"
+        for network in found
+    ]
+    head = f"{'backbone':<{width}}  width  input  parameters  weights"
+    return "\n".join([head, *lines])
+
+
+def names_alone(names: Sequence[str], most: int) -> str:
+    """Show the names of networks, a line each, and say how to have fewer described."""
+    more = f"{len(names)} networks: give more words to have at most {most} described."
+    return "\n".join([*names, more])
 
 
 def speeds(measured: Sequence[Speed]) -> str:

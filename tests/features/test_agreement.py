@@ -180,9 +180,9 @@ def test_a_network_that_amplifies_rounding_is_not_judged() -> None:
     with torch.no_grad():
         layer.weight[:] = torch.tensor([1e6, -2e6, 1e6]).reshape(1, 3, 1, 1)  # cancels
     body = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    grey = nn.Conv2d(1, 3, 1, bias=False)
-    model = FrozenBackbone(grey, body, 224).requires_grad_(False)
-    grey.weight.fill_(1 / 255)
+    normalise = nn.Conv2d(1, 3, 1, bias=False)
+    model = FrozenBackbone(normalise, body, "unstable", 224).requires_grad_(False)
+    model[0].weight.fill_(1 / 255)
     with pytest.raises(DeviceError, match="amplifies rounding"):
         compare(_Broken(), PlainTorch(model), "float32")
 

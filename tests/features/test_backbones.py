@@ -14,11 +14,11 @@ from gelkit.errors import UsageError
 from gelkit.features.backbones import (
     BACKBONES,
     Preprocessing,
-    build_model,
     default_backbones,
     get_backbone,
 )
 from gelkit.features.freezing import freeze
+from gelkit.features.libraries import build_model
 from gelkit.features.weights import load_weights
 
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra pretrained")

@@ -98,7 +98,7 @@ def test_a_cache_is_named_without_the_package() -> None:
     assert ROW.packaged is not None
     assert identity.sha256 == ROW.packaged.sha256
     assert make_recipe(ROW.name, "cpu").folder_name.startswith("efficientnet-lite0-imagenet1k-cpu-")
-    with pytest.raises(UsageError, match="Expected the weights imagenet, random"):
+    with pytest.raises(UsageError, match="Expected the weights pretrained, random"):
         identify_weights(ROW, "IMAGENET1K_V2")
 
 

@@ -80,6 +80,13 @@ def test_recipes_of_older_versions_keep_their_digests(name: str) -> None:
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
+def test_imagenet_is_the_older_word_for_pretrained() -> None:
+    """Heads and caches of an older version would be made again, or be told from equal ones."""
+    assert RecipeOptions(weights="imagenet") == RecipeOptions(weights="pretrained")
+    assert RecipeOptions(weights="imagenet") == RecipeOptions()
+    assert make_recipe("resnet18", "cpu", RecipeOptions(weights="imagenet")) == RECIPE
+
+
 def test_what_a_network_is_shown_is_part_of_its_recipe() -> None:
     """Embeddings of views of another size or sharpness would be taken for the same."""
     recipe = make_recipe("efficientnet-lite0", "cpu", RANDOM)

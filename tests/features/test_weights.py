@@ -126,7 +126,7 @@ def test_a_planted_file_is_not_opened(tmp_path: Path, torch_folder: Path) -> Non
     with pytest.raises(WeightsError, match="It was not opened"):
         load_weights(row, "imagenet")
     by_path = path.rename(tmp_path / "planted.pth")
-    with pytest.raises(WeightsError, match="Expected the weights of a ResNet"):
+    with pytest.raises(WeightsError, match="Expected the weights of resnet18"):
         load_weights(row, str(by_path))
     assert not (tmp_path / "executed").exists()
 
