@@ -392,7 +392,7 @@ def test_auto_takes_what_is_cached_and_falls_back_loudly(
     assert ["RANDOM" in record.message for record in caplog.records] == [True, True]
     named = RecipeOptions(weights="imagenet")
     assert choose_weights(catalog, names, cache=cache, options=named)["mobilenet-v3"] is named
-    with pytest.raises(UsageError, match="imagenet, random, auto"):
+    with pytest.raises(UsageError, match="pretrained, random, auto"):
         plan(catalog, backbone="mobilenet-v3", cache=cache, options=auto)
 
 
@@ -408,8 +408,8 @@ def test_auto_chooses_for_each_backbone_by_itself(
     with caplog.at_level(logging.WARNING):
         pairs = choose_pairs(catalog, ("cpu", "tpu"), cache=tmp_path, options=auto)
     weights = {pair: options.weights for pair, options in pairs.items()}
-    found = {"efficientnet-lite0": "imagenet"} if find_spec(_PACKAGE) is not None else {}
-    by_backbone = {"resnet18": "imagenet", "vgg16": "random", "mobilenet-v3": "random", **found}
+    found = {"efficientnet-lite0": "pretrained"} if find_spec(_PACKAGE) is not None else {}
+    by_backbone = {"resnet18": "pretrained", "vgg16": "random", "mobilenet-v3": "random", **found}
     assert weights == {(n, h): w for h in ("cpu", "tpu") for n, w in by_backbone.items()}
     (record,) = caplog.records
     assert "RANDOM weights for vgg16, mobilenet-v3," in record.message
