@@ -84,6 +84,9 @@ TEST_COLUMNS = (
     Column("test_accuracy", "Test accuracy", fraction, _NUMBER),
     Column("test_difference_p", "p of lagging", p_value, _NUMBER),
 )
+WEIGHTS_COLUMN = Column(
+    "weights", "Weights", lambda name: "RANDOM" if name == "random" else "pretrained"
+)
 AXIS_TITLES = {
     "hardware_type": "Hardware",
     "pretrained_model": "Backbone",
@@ -93,9 +96,14 @@ AXIS_TITLES = {
 
 
 def choose_columns(results: pd.DataFrame) -> tuple[Column, ...]:
-    """Return the columns to show: those of a test set only where one was evaluated."""
+    """Return the columns to show.
+
+    Those of a test set only where one was evaluated; whether weights are pretrained only where some
+    are and some are not.
+    """
     tested = bool(results["test_accuracy"].notna().any())
-    return COLUMNS + (TEST_COLUMNS if tested else ())
+    mixed = not all(is_competing(results["weights"]))
+    return COLUMNS + (TEST_COLUMNS if tested else ()) + ((WEIGHTS_COLUMN,) if mixed else ())
 
 
 def rank_configurations(

@@ -77,8 +77,8 @@ def say_what_was_compared(results: pd.DataFrame) -> str:
     first = results.iloc[0]
     idle = len(results) - len(_rivals(results))
     apart = (
-        f" {_counted(idle, 'row')} with RANDOM weights {'is' if idle == 1 else 'are'} listed in "
-        "results.csv and left out of all that follows."
+        f" {_counted(idle, 'row')} with RANDOM weights {'is' if idle == 1 else 'are'} listed, and "
+        f"{'has' if idle == 1 else 'have'} no part in the answer."
     )
     return (
         f"{_counted(len(results), 'configuration')}{_twice(results)}, {first['n_images']} images "

@@ -528,3 +528,17 @@ def test_bars_lie_on_one_scale() -> None:
     assert scale.place(0.8) == "50.00%"
     assert (scale.place(0.1), scale.place(1.5)) == ("0.00%", "100.00%")
     assert scale_of_fractions([1.0, 1.0]) == Scale(0.9, 1.0)
+
+
+def test_random_weights_beside_pretrained_ones_are_marked_and_listed_last(
+    contents: Contents,
+) -> None:
+    """A row that has learnt nothing from photographs would stand on top, and look like the rest."""
+    results = contents.results.head(2).assign(
+        weights=["random", "X.IMAGENET1K_V1"], accuracy=[0.99, 0.6], model_id=[1, 15]
+    )
+    columns = choose_columns(results)
+    assert columns[-1].key == "weights"
+    ranked = rank_configurations(results, columns, best=15)
+    assert [row.cells["weights"].text for row in ranked] == ["pretrained", "RANDOM"]
+    assert "weights" not in [its.key for its in choose_columns(contents.results)]
