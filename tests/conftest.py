@@ -4,12 +4,61 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A way in which a user or a scheduler ends a command, and what the command does then."""
+
+    sent: signal.Signals
+    sigint: signal.Handlers
+    """What the shell that starts the command has SIGINT do: many ignore it, in the background."""
+    to_all: bool
+    """Send it to all processes of the command, as a terminal does, not to the first alone."""
+    exit_code: int
+    message: str
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Have processes that are started meanwhile begin as this shell's, not as pytest's."""
+        before = signal.signal(signal.SIGINT, self.sigint)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def send(self, process_id: int) -> None:
+        """Send the signal to a process that leads a group of its own."""
+        (os.killpg if self.to_all else os.kill)(process_id, self.sent)
+
+
+ENDINGS = {
+    "Ctrl-C": Ending(
+        signal.SIGINT, signal.SIG_DFL, True, 1, "Interrupted. What was finished is kept"
+    ),
+    "kill, Ctrl-C ignored": Ending(
+        signal.SIGTERM, signal.SIG_IGN, False, 143, "Terminated. What was finished is kept"
+    ),
+    "scheduler": Ending(
+        signal.SIGTERM, signal.SIG_DFL, True, 143, "Terminated. What was finished is kept"
+    ),
+}
+
+
+@pytest.fixture(params=ENDINGS)
+def ending(request: pytest.FixtureRequest) -> Ending:
+    """Return each way in which a command is ended before it is done."""
+    return ENDINGS[request.param]
 
 
 @pytest.fixture(scope="session")

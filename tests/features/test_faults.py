@@ -17,6 +17,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import accumulate
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -426,7 +427,7 @@ def test_two_real_runs_at_once_both_finish(tmp_path: Path) -> None:
     assert errors == ["", ""]
 
 
-def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
+def test_whoever_ends_the_command_keeps_what_was_finished(tmp_path: Path, ending: Any) -> None:
     """An hour's work would be lost, or processes left behind that hold the memory."""
     catalog = _draw(tmp_path / "gels", 60)
     command = [*CLI, "features", tmp_path / "gels", *WORDS, "--cache", tmp_path / "features"]
@@ -434,6 +435,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
     termios.tcsetwinsize(its, (24, 100))
     command += ["--workers", "2", "--batch-size", "1"]
     with (
+        ending.starting(),
         subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True) as run,
         open(terminal, "rb", buffering=0) as screen,
     ):
@@ -443,12 +445,12 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
             said += screen.read(4096)
             shown = re.findall(rb"on cpu: [^\r\n]* (\d+)/60", said)
             done = max(map(int, shown), default=0)
-        os.killpg(run.pid, signal.SIGINT)
+        ending.send(run.pid)
         with suppress(OSError):  # as soon as nobody is left who could write to the terminal
             while part := screen.read(4096):
                 said += part
-    assert run.returncode == 1
-    assert b"What was finished is kept" in said
+    assert run.returncode == ending.exit_code
+    assert ending.message.encode() in said
     assert b"Traceback" not in said
     with pytest.raises(ProcessLookupError):
         os.killpg(run.pid, 0)
@@ -458,6 +460,25 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
     ended = _embeddings(catalog, tmp_path / "features")
     assert len(ended) == 60
     assert all(np.array_equal(ended[sha256], values) for sha256, values in kept.items())
+
+
+def test_what_was_being_written_when_ctrl_c_came_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a minute's work would be lost if Ctrl-C met the moment in which it is published."""
+
+    class Interrupted(_NoSync):
+        def fsync(self, descriptor: int) -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "os", Interrupted())
+    monkeypatch.setattr(extraction, "_PUBLISH_BYTES", 0)
+    cache, rows = Cache(tmp_path / "features", RECIPE), make({0, 1})
+    weights = {"weights_sha256": RECIPE.weights_sha256.ljust(64, "0")}
+    with pytest.raises(KeyboardInterrupt), extraction._publishing(cache) as unpublished:
+        unpublished.add(replace(rows, provenance=(weights,)))
+    assert numbers_in(cache) == {0, 1}
 
 
 Disk = Callable[[str], Path]
