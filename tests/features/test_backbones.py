@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,12 @@ from gelkit.errors import UsageError
 from gelkit.features.backbones import BACKBONES, build_model, freeze, get_backbone
 from gelkit.features.weights import load_weights
 
+LARGE = {"vgg16": pytest.mark.exhaustive("exhaustive grids")}
 
-@pytest.fixture(params=list(BACKBONES), scope="module")
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=LARGE.get(name, ())) for name in BACKBONES], scope="module"
+)
 def name(request: pytest.FixtureRequest) -> str:
     """Return the name of each backbone in turn."""
     return str(request.param)
@@ -33,16 +39,20 @@ def test_the_last_layer_on_an_embedding_gives_the_models_output(name: str) -> No
     row = BACKBONES[name]
     whole, _ = load_weights(row, "random", seed=0)
     assert sum(parameter.numel() for parameter in whole.parameters()) == row.parameters
-    last_layer = whole.eval().get_submodule(row.last_layer)
+    whole = whole.eval().double()  # rounding is then no reason for a difference
+    last_layer = whole.get_submodule(row.last_layer)
     views = torch.randint(0, 256, (3, 1, 224, 224), generator=torch.Generator().manual_seed(0))
     preset = get_weight(row.weights).transforms()
     mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (preset.mean, preset.std))
     with torch.no_grad():
-        expected = whole((views.expand(-1, 3, -1, -1) / 255 - mean) / std)
-        embeddings = freeze(whole, row)(views.float())
-        output = last_layer(embeddings)
+        normalise, body = freeze(copy.deepcopy(whole), row)
+        pictures = normalise(views.float())
+        embeddings = body(pictures.double())
+        expected, output = whole(pictures.double()), last_layer(embeddings)
+    by_preset = (views.expand(-1, 3, -1, -1) / 255 - mean) / std
     assert embeddings.shape == (3, row.width)
-    np.testing.assert_allclose(output, expected, atol=2e-4 * float(expected.abs().max()))
+    np.testing.assert_allclose(pictures, by_preset, atol=1e-6 * float(by_preset.abs().max()))
+    np.testing.assert_allclose(output, expected, atol=1e-9 * float(expected.abs().max()))
 
 
 def test_a_frozen_backbone_does_not_change(name: str) -> None:

@@ -111,6 +111,7 @@ def test_a_module_in_the_images_folder_is_not_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.exhaustive("fault states")
 def test_long_paths_in_large_batches_do_not_block(tasks: list[Task], tmp_path: Path) -> None:
     """A run would stand still for ever, engine and worker waiting for each other."""
     deep = tmp_path.joinpath(*["long" * 50] * 10)
@@ -174,6 +175,7 @@ def hanging(tmp_path: Path) -> Task:
     return Task(tmp_path / "hanging.png", "hanging.png", sha256(data).hexdigest())
 
 
+@pytest.mark.exhaustive("fault states")
 def test_an_image_that_hangs_fails_alone(tasks: list[Task], hanging: Task) -> None:
     """One file that was made to take for ever would stop a run over thousands."""
     mixed = [*tasks[:2], hanging, *tasks[2:6]]
@@ -268,6 +270,7 @@ def test_workers_fit_the_machine() -> None:
     assert choose_workers("cpu", ROW.parameters, given=7) == 7
 
 
+@pytest.mark.exhaustive("fault states")
 def test_time_goes_on_while_nothing_is_wrong(tasks: list[Task]) -> None:
     """A slow computer would lose images to the clock of an image that was done long ago."""
     batches = run_workers(tasks, _setup(2, secs=1.0), workers=1)

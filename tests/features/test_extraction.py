@@ -177,6 +177,7 @@ def _kill_workers() -> int:
     return len(workers)
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_decoding_in_processes_of_its_own_changes_nothing(
     catalog: Catalog, cache: Path, tmp_path: Path
 ) -> None:

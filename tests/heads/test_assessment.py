@@ -243,6 +243,7 @@ def test_results_kept_nowhere_are_assessed_too(compared: Compared) -> None:
     )
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_chance_stays_chance(
     tmp_path: Path, draw_images: DrawImages, publish_embeddings: PublishEmbeddings
 ) -> None:

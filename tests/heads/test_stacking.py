@@ -298,6 +298,7 @@ def _losses(case: Case, fit: Fit, fitted: Fitted) -> npt.NDArray[np.float32]:
     return losses
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize(
     ("optimizer", "width"), [(ADAM, 7), (_sgd, 40)], ids=["adam", "sgd, few images"]
