@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from rounding import CLOSE, MARGIN, sensitivity
 from torchvision.models import get_weight
 
 from gelkit.errors import UsageError
@@ -53,6 +54,15 @@ def test_the_last_layer_on_an_embedding_gives_the_models_output(name: str) -> No
     assert embeddings.shape == (3, row.width)
     np.testing.assert_allclose(pictures, by_preset, atol=1e-6 * float(by_preset.abs().max()))
     np.testing.assert_allclose(output, expected, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_rounding_moves_embeddings_less_than_tests_allow(name: str) -> None:
+    """What tests take for rounding would be another processor's fault, or nobody's."""
+    row = BACKBONES[name]
+    normalise, body = freeze(load_weights(row, "random")[0], row)
+    coarse = np.random.default_rng(0).integers(0, 256, (2, 1, 14, 14))
+    views = torch.from_numpy(coarse.repeat(16, axis=2).repeat(16, axis=3)).float()
+    assert MARGIN * sensitivity(body, normalise(views)) <= CLOSE
 
 
 def test_a_frozen_backbone_does_not_change(name: str) -> None:

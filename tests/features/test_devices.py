@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rounding import assert_close
 from torchvision.models import get_weight
 
 import gelkit
@@ -78,7 +79,7 @@ def test_a_batch_that_is_not_full_gives_the_same() -> None:
     full, part = device.run(VIEWS[:4]), device.run(VIEWS[:1])
     assert part.shape == (1, row.width)
     assert part.dtype == np.float32
-    np.testing.assert_allclose(part[0], full[0], rtol=1e-5, atol=1e-5 * np.abs(full).max())
+    assert_close(part[0], full[0])
     with pytest.raises(ValueError, match="at most 4 views"):
         device.run(VIEWS[:5])
 
@@ -134,7 +135,7 @@ def test_every_kernel_gives_what_plain_torch_gives(
         device.prepare(freeze(copy.deepcopy(_random_model(backbone)), row), batch_size=5)
         found = np.concatenate([device.run(gel_views[:5]), device.run(gel_views[5:])])
         if precision == "float32":
-            assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+            assert_close(found, expected)
         assert smallest_cosine(found, expected) > (
             0.999999 if precision == "float32" else COSINES[backbone]
         )
@@ -221,7 +222,7 @@ def test_the_emulated_tpu_agrees(
     """Embeddings would depend on the hardware, or on how many chips share a batch."""
     found, expected = embedded(backbone, devices)["tpu-emulated"], embedded(backbone, 1)[other]
     assert found.shape == (6, BACKBONES[backbone].width)
-    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    assert_close(found, expected)
 
 
 @needs_xla
@@ -261,7 +262,7 @@ def test_results_say_how_many_devices_were_emulated(
     )
     assert found.device == "XLA:CPU (emulated, 4 devices)"
     plain = gelkit.extract(catalog, options=replace(options, emulate_tpu=False), cache=tmp_path)
-    assert np.abs(found.values - plain.values).max() < 1e-5 * np.abs(plain.values).max()
+    assert_close(found.values, plain.values)
     (folder,) = tmp_path.glob("*emulated*")
     (shard,) = folder.glob("shard-*.h5")
     assert read(shard, found.recipe).provenance[0]["batch_size"] == 8

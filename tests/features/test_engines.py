@@ -23,6 +23,7 @@ import torch
 from hostile import slow_jpeg
 from made_up import embeddings_in
 from PIL import Image
+from rounding import CLOSE
 
 from gelkit.errors import GelkitError
 from gelkit.features.backbones import get_backbone
@@ -88,7 +89,7 @@ def test_rows_depend_on_nothing_but_the_image(
     assert set(found) == {(task.sha256, view) for task in tasks for view in task.views}
     largest = max(float(np.abs(values).max()) for values in expected.values())
     for identity, values in expected.items():
-        np.testing.assert_allclose(found[identity], values, rtol=1e-5, atol=1e-5 * largest)
+        np.testing.assert_allclose(found[identity], values, rtol=0, atol=CLOSE * largest)
 
 
 class _Watched(Task):

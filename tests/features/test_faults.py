@@ -30,6 +30,7 @@ import pytest
 from disk import FailingOs, Operation, RecordingOs, State, distinct, kill_states, power_states
 from made_up import RECIPE, count_stored, make, numbers_in, publish_many, read_on, sha256_of
 from PIL import Image
+from rounding import assert_close
 
 from gelkit import files
 from gelkit.features import extraction, shards
@@ -334,8 +335,7 @@ def test_a_run_that_crashed_ends_in_the_same_embeddings(
             assert set(ended) == set(whole)
             for sha256, values in whole.items():
                 assert sha256 not in left or np.array_equal(ended[sha256], values)
-                limit = 1e-5 * np.abs(values).max()
-                np.testing.assert_allclose(ended[sha256], values, rtol=1e-5, atol=limit)
+                assert_close(ended[sha256], values)
         if not any(to_resume.values()):
             return
     pytest.fail(f"there were too few states with so many rows: {to_resume}")
