@@ -40,13 +40,15 @@ ARITHMETIC = (
 )
 """The tests of kernels, stacks, devices, and of results that are equal whatever the workers."""
 
+QUIETLY = ("-q", "-p", "no:cacheprovider")
+
 
 @pytest.mark.exhaustive("instruction sets")
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_arithmetic_holds_on_older_processors(processor: str) -> None:
     """Someone with another processor would silently get other embeddings, or heads."""
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ARITHMETIC],
+        [sys.executable, "-m", "pytest", "--all", "-k", "not vgg16", *QUIETLY, *ARITHMETIC],
         cwd=ROOT,
         env=os.environ | PROCESSORS[processor],
         capture_output=True,

@@ -74,7 +74,12 @@ def expected(tasks: list[Task]) -> dict[tuple[str, int], npt.NDArray[np.float32]
 
 
 @pytest.mark.parametrize(
-    ("workers", "batch_size", "backwards"), [(1, 16, False), (2, 4, False), (2, 3, True)]
+    ("workers", "batch_size", "backwards"),
+    [
+        pytest.param(1, 16, False, marks=pytest.mark.exhaustive("exhaustive grids")),
+        pytest.param(2, 4, False, marks=pytest.mark.exhaustive("exhaustive grids")),
+        (2, 3, True),
+    ],
 )
 def test_rows_depend_on_nothing_but_the_image(
     workers: int,
@@ -123,6 +128,7 @@ def test_long_paths_in_large_batches_do_not_block(tasks: list[Task], tmp_path: P
     assert sum(len(batch.rows) for batch in batches if batch.rows) == 700
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_memory_stays_bounded(tasks: list[Task]) -> None:
     """A data set larger than the memory could not be embedded."""
     many = [_Watched(task.path, task.name, task.sha256, task.views) for task in tasks] * 50
@@ -208,6 +214,7 @@ def kill_workers() -> Iterator[Callable[[float], None]]:
     threads[0].join()
 
 
+@pytest.mark.exhaustive("fault states")
 def test_an_image_whose_worker_dies_twice_fails_alone(
     tasks: list[Task], hanging: Task, kill_workers: Callable[[float], None]
 ) -> None:

@@ -290,6 +290,7 @@ def test_a_dangling_link_is_counted_and_nothing_readable_is_an_error(tmp_path: P
         extract(catalog, cache=tmp_path / "features", **QUICK)
 
 
+@pytest.mark.exhaustive("fault states")
 def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
     """Ctrl-C after an hour would lose the hour."""
     catalog = _draw(tmp_path / "gels", 6)
@@ -310,6 +311,7 @@ def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
     assert len(extract(catalog, cache=tmp_path / "features", **QUICK)) == 6
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_more_views_are_added_not_recomputed(tmp_path: Path) -> None:
     """Training with augmentation would mean passing all images through the backbone again."""
     catalog = _draw(tmp_path / "gels", 3)

@@ -159,7 +159,13 @@ def test_nothing_changes_the_disk_unseen(tmp_path: Path) -> None:
     assert {n: p.read_bytes() for n, p in there.items() if p.is_file()} == last.files
 
 
-@pytest.mark.parametrize("states", [kill_states, power_states], ids=["kill", "power"])
+@pytest.mark.parametrize(
+    "states",
+    [
+        pytest.param(kill_states, id="kill"),
+        pytest.param(power_states, id="power", marks=pytest.mark.exhaustive("fault states")),
+    ],
+)
 def test_every_state_that_a_crash_leaves_is_a_good_one(
     states: Callable[[Sequence[Operation]], Iterator[State]],
     log: list[Operation],

@@ -206,6 +206,7 @@ def test_heads_of_one_class_per_source_are_compared_without_sources(
     assert "no source is held out" in caplog.text
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_the_same_inputs_give_the_same_files_whatever_the_workers(
     compared: Compared, tmp_path: Path
 ) -> None:
