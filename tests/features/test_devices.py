@@ -117,29 +117,30 @@ KEPT = {("resnet18", "torch"), ("resnet18", "winograd"), ("mobilenet-v3", "openv
 """Pairs of a backbone and a kernel that are compared whenever anything is; others are a grid."""
 
 
-def _pairs() -> list[Any]:
+def _kernels() -> list[Any]:
     grid = pytest.mark.exhaustive("exhaustive grids")
-    pairs = itertools.product(BACKBONES, CPU_KERNELS)
-    return [pytest.param(*pair, marks=() if pair in KEPT else grid) for pair in pairs]
+    return [
+        pytest.param(backbone, kernel, precision, marks=() if (backbone, kernel) in KEPT else grid)
+        for backbone, kernel in itertools.product(BACKBONES, CPU_KERNELS)
+        for precision in CPU_KERNELS[kernel].precisions
+    ]
 
 
-@pytest.mark.parametrize(("backbone", "kernel"), _pairs())
+@pytest.mark.parametrize(("backbone", "kernel", "precision"), _kernels())
 def test_every_kernel_gives_what_plain_torch_gives(
-    backbone: str, kernel: str, gel_views: np.ndarray
+    backbone: str, kernel: str, precision: str, gel_views: np.ndarray
 ) -> None:
     """Speed would be bought with other embeddings than the backbone's."""
     row = BACKBONES[backbone]
     expected = _eager(row, gel_views)
-    for precision in CPU_KERNELS[kernel].precisions:
-        device = open_device("cpu", kernel, precision)
-        device.prepare(freeze(copy.deepcopy(_random_model(backbone)), row), batch_size=5)
-        found = np.concatenate([device.run(gel_views[:5]), device.run(gel_views[5:])])
-        if precision == "float32":
-            assert_close(found, expected)
-        assert smallest_cosine(found, expected) > (
-            0.999999 if precision == "float32" else COSINES[backbone]
-        )
-        del device
+    device = open_device("cpu", kernel, precision)
+    device.prepare(freeze(copy.deepcopy(_random_model(backbone)), row), batch_size=5)
+    found = np.concatenate([device.run(gel_views[:5]), device.run(gel_views[5:])])
+    if precision == "float32":
+        assert_close(found, expected)
+    assert smallest_cosine(found, expected) > (
+        0.999999 if precision == "float32" else COSINES[backbone]
+    )
 
 
 def test_a_kernel_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
