@@ -19,7 +19,7 @@ OUT ?= results/$(NAME)
 GELKIT := .venv/bin/gelkit
 RECIPE = --cache "$(CACHE)" --weights "$(WEIGHTS)" $(if $(TPU),,--emulate-tpu)
 
-.PHONY: all features heads evaluate test fuzz docs check format clean clean-all help
+.PHONY: all features heads evaluate test test-all test-processors fuzz docs check format clean clean-all help
 .DEFAULT_GOAL := all
 
 all: evaluate  ## everything on the sample set (or DATA=), from nothing to results.csv
@@ -37,8 +37,16 @@ evaluate: heads  ## score the saved heads on TEST=, and show the best rows
 samples: .venv/installed  ## draw the synthetic sample set
 	@test -d $@/gel || $(GELKIT) samples $@
 
-test: .venv/installed-test  ## run the tests
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4
+
+test: .venv/installed-test  ## run the tests, but for those that take long
+	$(PYTEST) --dist worksteal
+
+test-all: .venv/installed-test  ## run all tests: fault states, fuzzing, clusters and others, too
+	$(PYTEST) --dist worksteal --all
+
+test-processors: .venv/installed-test  ## run the tests of arithmetic as on older processors, too
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --all --capture no tests/test_processors.py
 
 fuzz: .venv/installed-test  ## damage files of every kind for SECONDS=, and see that nothing breaks
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.fuzz --seconds $(SECONDS)

@@ -13,6 +13,7 @@ import gelkit
 from gelkit.commands import pictures, reuse, stages, upkeep
 from gelkit.commands.console import Warnings, echo
 from gelkit.errors import GelkitError, UsageError
+from gelkit.termination import EXIT_CODE, Terminated, termination_raised
 from gelkit.text import printable
 
 
@@ -21,7 +22,7 @@ class _UsedWrongly(click.ClickException):
 
 
 class _Door(click.Group):
-    """Turns the library's errors into messages and exit codes: 2 used wrongly, 1 failed."""
+    """Turns errors and SIGTERM into messages and exit codes: 2 used wrongly, 1 failed, 143."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands in the order they are used in, not by the alphabet."""
@@ -29,7 +30,8 @@ class _Door(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with termination_raised():
+                return super().invoke(ctx)
         except UsageError as error:
             raise _UsedWrongly(printable(str(error))) from error
         except GelkitError as error:
@@ -41,6 +43,9 @@ class _Door(click.Group):
                 f"Expected the disk to do what was asked. Received: {printable(str(error))}. What "
                 "was finished is kept; make room or choose another folder, and run again."
             ) from error
+        except Terminated as error:
+            echo("\nTerminated. What was finished is kept; run again to go on.", err=True)
+            raise click.exceptions.Exit(EXIT_CODE) from error
         except KeyboardInterrupt:
             echo("\nInterrupted. What was finished is kept; run again to go on.", err=True)
             raise

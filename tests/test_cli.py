@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def project(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(samples, folder / "my_gels")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        _done("features", "my_gels", *SMALL, *RANDOM)
+        _done("features", "my_gels", *SMALL, *RANDOM, "--workers", "1")
         _done("heads", "my_gels", *QUICK, "--workers", "1")
     return folder
 
@@ -116,7 +116,7 @@ def test_an_unreadable_image_is_named_and_the_rest_goes_on(inside: Path) -> None
     shutil.copytree("my_gels", "damaged")
     Path("damaged/gel/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
     Path("damaged/gel/notes.txt").write_text("no image")
-    output = _done("features", "damaged", *SMALL, *RANDOM)
+    output = _done("features", "damaged", *SMALL, *RANDOM, "--workers", "1")
     assert "20 x 1280" in output
     assert "gel/broken.png" in output
     assert "gel/notes.txt" in output
@@ -126,6 +126,7 @@ def test_an_unreadable_image_is_named_and_the_rest_goes_on(inside: Path) -> None
     assert "20 images" in output
 
 
+@pytest.mark.exhaustive("fault states")
 def test_damage_is_found_repaired_and_computed_again(inside: Path) -> None:
     """A failing disk would go unnoticed, or cost all that was computed."""
     shutil.copytree("features", "worn")
@@ -152,6 +153,7 @@ def test_the_doctor_tells_what_is_there() -> None:
     assert "resnet18-f37072fd.pth" in output
 
 
+@pytest.mark.exhaustive("fault states")
 def test_equal_files_that_fail_are_all_named(tmp_path: Path) -> None:
     """A class folder would seem larger than it is."""
     _image(tmp_path / "data/a/good.png", 1)
@@ -167,16 +169,20 @@ def test_equal_files_that_fail_are_all_named(tmp_path: Path) -> None:
         assert output.count("1 x 1280") == 1
 
 
+def _known_image(path: Path, number: int) -> None:
+    """Copy an image whose embedding is in ``features``, so that no backbone need be started."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(sorted(Path("known").rglob("*.png"))[number], path)
+
+
 def _one_class() -> tuple[str, ...]:
-    _image(Path("data/gel/a.png"), 0)
-    _done("features", "data", *SMALL, *RANDOM)
+    _known_image(Path("data/gel/a.png"), 0)
     return ("heads", "data", *QUICK)
 
 
 def _fewer_images_than_folds() -> tuple[str, ...]:
     for number in range(4):
-        _image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
-    _done("features", "data", *SMALL, *RANDOM)
+        _known_image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
     return ("heads", "data", *QUICK, "--folds", "3")
 
 
@@ -186,8 +192,7 @@ def _empty_folder() -> tuple[str, ...]:
 
 
 def _another_recipe() -> tuple[str, ...]:
-    _image(Path("data/gel/a.png"), 0)
-    _done("features", "data", *SMALL, *RANDOM)
+    _known_image(Path("data/gel/a.png"), 0)
     other = gelkit.RecipeOptions(weights="random", weights_seed=1)
     from gelkit.features.recipe import make_recipe
 
@@ -229,8 +234,7 @@ def _several_results() -> tuple[str, ...]:
 
 def _results_are_a_file() -> tuple[str, ...]:
     for number in range(8):
-        _image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
-    _done("features", "data", *SMALL, *RANDOM)
+        _known_image(Path(f"data/{'ab'[number % 2]}/{number}.png"), number)
     Path("results").touch()
     return ("heads", "data", *QUICK)
 
@@ -259,12 +263,19 @@ MISTAKES = {
 }
 
 
+CACHED = {"one class", "few images", "other recipe", "results are a file"}
+"""The mistakes of someone who has embedded the images."""
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_get_a_message_and_an_exit_code(
-    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mistake: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user would see a traceback, or success where there was none."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(project / "my_gels", "known")
+    if mistake in CACHED:
+        shutil.copytree(project / "features", "features")
     prepare, exit_code, message = MISTAKES[mistake]
     result = _gelkit(*prepare())
     assert message in result.output
@@ -308,21 +319,24 @@ def test_heads_says_what_comes_next_and_what_was_left_out(
     assert "Warning: left out, since their embeddings are not cached: mobilenet-v3 on tpu" in shown
 
 
-def test_ctrl_c_keeps_what_was_finished(project: Path, tmp_path: Path) -> None:
+def test_whoever_ends_the_command_keeps_what_was_finished(
+    project: Path, tmp_path: Path, ending: Any
+) -> None:
     """Minutes of training would be lost, or the terminal filled with tracebacks."""
     command = [sys.executable, ROOT / "cli.py", "heads", project / "my_gels", "--out", tmp_path]
     words = [*SMALL, *RANDOM, "--hardware", "cpu", "--cache", project / "features"]
     words += ["--repeats", "1", "--folds", "2", "--epochs", "200", "--workers", "2"]
-    process = subprocess.Popen(
-        [*command, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    with ending.starting():
+        process = subprocess.Popen(
+            [*command, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("heads/*.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "What was finished is kept" in errors
+    ending.send(process.pid)
+    _, errors = process.communicate(timeout=60)  # until nobody is left who could write there
+    assert process.returncode == ending.exit_code
+    assert ending.message in errors
     assert "Traceback" not in errors
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("heads/*.keras")}
     assert 1 <= len(kept) < 4

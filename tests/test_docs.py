@@ -62,9 +62,6 @@ FENCE = re.compile(
 )
 """A fenced block of a page, with MyST's options; of ``{directives}`` code-block alone is code."""
 
-pytestmark = pytest.mark.xdist_group("docs")
-"""The example is made once, not in every process of pytest-xdist."""
-
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 COMMAND = """#!/bin/sh
@@ -235,6 +232,7 @@ def workplace(
     return tmp_path / "work"
 
 
+@pytest.mark.exhaustive("documentation")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "tpu.md" and read_blocks(page)])
 def test_what_a_page_shows_runs(page: str, workplace: Path, environment: dict[str, str]) -> None:
     """Someone who copies a page, block by block, would get an error, or another answer."""
@@ -243,6 +241,7 @@ def test_what_a_page_shows_runs(page: str, workplace: Path, environment: dict[st
     run_page(page, workplace, environment)
 
 
+@pytest.mark.exhaustive("documentation")
 @pytest.mark.skipif(find_spec("torch_xla") is None, reason="torch_xla is not installed")
 def test_the_notebook_runs_and_then_its_page(workplace: Path, environment: dict[str, str]) -> None:
     """Someone in Colab would get an error, or bring home what cannot be read."""
@@ -302,6 +301,7 @@ def test_every_public_name_is_described(name: str) -> None:
     assert re.search(rf":: gelkit\.{name}$", (DOCS / "api.md").read_text(), re.MULTILINE)
 
 
+@pytest.mark.exhaustive("documentation")
 @pytest.mark.skipif(find_spec("furo") is None, reason="the extra docs is not installed")
 def test_the_site_builds(tmp_path: Path) -> None:
     """A page or a link would be missing from the site, or a docstring be shown garbled."""

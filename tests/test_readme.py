@@ -22,6 +22,7 @@ def _code(page: str, heading: str) -> str:
     return dedent(next(block for block in blocks if block.strip()))
 
 
+@pytest.mark.exhaustive("documentation")
 @pytest.mark.usefixtures("pretrained")
 def test_the_python_of_the_readme_runs(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone who pastes the README into a notebook would get an error."""

@@ -37,6 +37,7 @@ from gelkit.features.engines import (
 from gelkit.features.hardware import count_chips
 from gelkit.features.workers import Batch, Setup, Task
 from gelkit.processes import import_path
+from gelkit.termination import termination_kept
 
 _BATCHES_A_CALL = 8
 """What an actor is given at once, and loses if it is killed: some seconds of work on a core."""
@@ -352,7 +353,8 @@ def _start(folder: Path, address: str | None, workers: int | None) -> None:
             "_temp_dir": str(folder / "ray"),  # which Ray lets everyone enter; not so its parent
         }
     try:
-        ray.init(**options)
+        with termination_kept():  # Ray's own handler would exit with 15
+            ray.init(**options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise GelkitError(
             f"Expected to {'connect to' if address else 'start'} Ray. Received: "

@@ -343,10 +343,11 @@ class _Unpublished:
             self.publish()
 
     def publish(self) -> None:
-        rows, self._rows, self._bytes = self._rows, [], 0
+        """Publish what there is. It is kept until it is published: Ctrl-C may come meanwhile."""
+        if self._rows:
+            self._cache.publish(concatenate(self._rows))
+        self._rows, self._bytes = [], 0
         self._since = time.monotonic()
-        if rows:
-            self._cache.publish(concatenate(rows))
 
     def _require_weights(self, weights: str) -> None:
         if not weights.startswith(self._digits):
@@ -371,7 +372,7 @@ class _Unpublished:
 
 @contextmanager
 def _publishing(cache: Cache) -> Iterator[_Unpublished]:
-    """Publish what is left however the work ends, Ctrl-C included."""
+    """Publish what is left however the work ends, Ctrl-C and SIGTERM included."""
     unpublished = _Unpublished(cache)
     try:
         yield unpublished

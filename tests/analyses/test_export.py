@@ -276,6 +276,7 @@ def test_the_normalisation_is_that_of_the_weights(exported: Exported) -> None:
     assert description["normalisation"]["std"] == [0.229, 0.224, 0.225]
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_other_heads_can_be_chosen_and_images_be_gone(
     tiny: tuple[Catalog, Path], tmp_path: Path
 ) -> None:

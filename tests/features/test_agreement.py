@@ -118,8 +118,17 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize(("backbone", "layer"), PLANTED.values(), ids=PLANTED)
-@pytest.mark.parametrize("channel", [0, 7])
+GRID = pytest.mark.exhaustive("exhaustive grids")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer"),
+    [
+        pytest.param(*place, id=name, marks=() if name.startswith("last") else GRID)
+        for name, place in PLANTED.items()
+    ],
+)
+@pytest.mark.parametrize("channel", [7, pytest.param(0, marks=GRID)])
 def test_a_kernel_that_is_wrong_in_one_channel_is_refused(
     backbone: str, layer: str, channel: int, plain: dict[str, PlainTorch]
 ) -> None:
@@ -211,7 +220,10 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], tuple[str, int, Trial]]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(name, marks=() if name == "instructions" else GRID) for name in CHANGES],
+)
 def test_anything_that_may_decide_is_compared_anew(
     change: str, plain: dict[str, PlainTorch], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,10 +42,7 @@ from gelkit.features.workers import Rendering, Setup, Task
 from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import Limits
 
-pytestmark = [
-    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed"),
-    pytest.mark.xdist_group("ray"),  # one cluster, not one in every process of pytest-xdist
-]
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 
 QUICK: dict[str, Any] = {
     "backbone": "mobilenet-v3",
@@ -107,6 +104,7 @@ def _harm(task: Task, folder: Path) -> list[Task]:
     return [*made, replace(task, name="changed.png", sha256="0" * 64)]
 
 
+@pytest.mark.exhaustive("clusters")
 def test_embeddings_and_failures_are_the_local_engines(
     cluster: str, tasks: list[Task], tmp_path: Path
 ) -> None:
@@ -147,6 +145,7 @@ WORKER = "gelkit.features.workers"
 ACTOR = "MapWorker"
 
 
+@pytest.mark.exhaustive("clusters")
 @pytest.mark.parametrize("killed", [WORKER, ACTOR], ids=["workers", "actors"])
 def test_what_a_killed_process_held_is_embedded_by_another(
     killed: str, cluster: str, tasks: list[Task]
@@ -169,6 +168,7 @@ def test_what_a_killed_process_held_is_embedded_by_another(
     assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
+@pytest.mark.exhaustive("clusters")
 def test_nothing_is_left_behind(cluster: str, tasks: list[Task]) -> None:
     """Someone who stops half-way would find the cluster busy with what nobody waits for."""
     import psutil
@@ -180,6 +180,7 @@ def test_nothing_is_left_behind(cluster: str, tasks: list[Task]) -> None:
     assert psutil.wait_procs(left, timeout=20)[1] == []
 
 
+@pytest.mark.exhaustive("clusters")
 @pytest.mark.parametrize(
     ("setup", "error", "message"),
     [
@@ -197,6 +198,7 @@ def test_what_a_node_refuses_reaches_the_caller(
     assert type(raised.value).__name__ == error
 
 
+@pytest.mark.exhaustive("clusters")
 def test_a_file_that_a_node_lacks_says_so(cluster: str, tasks: list[Task], tmp_path: Path) -> None:
     """Someone whose cluster has no common disk would look for damaged images."""
     gone = Task(tmp_path / "gone.png", "gone.png", "0" * 64)
@@ -205,6 +207,7 @@ def test_a_file_that_a_node_lacks_says_so(cluster: str, tasks: list[Task], tmp_p
     assert str(gone.path) in failure.error
 
 
+@pytest.mark.exhaustive("clusters")
 def test_the_local_ray_is_out_of_others_reach(cluster: str) -> None:
     """Anyone in the network could run programs here, and Ray's makers be told of the run."""
     import psutil
@@ -333,6 +336,7 @@ def _published(folder: Path) -> dict[str, float]:
     return dict(zip(sha256s, cache.read(sha256s).columns["extraction_secs"].tolist(), strict=True))
 
 
+@pytest.mark.exhaustive("clusters")
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_a_killed_driver_loses_nothing_that_was_published(
     where: str, cluster: str, tmp_path: Path

@@ -24,6 +24,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounding import MARGIN, sensitivity
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.vision_transformer import VisionTransformer
@@ -118,6 +119,12 @@ EAGER = {
 }
 """What torch gives on the CPU, all views at once."""
 
+ROUNDING = MARGIN * max(
+    sensitivity(build(), torch.from_numpy(VIEWS[:8]).unsqueeze(1).float())
+    for build in NETWORKS.values()
+)
+"""How far two computations of an embedding may be apart, as a share of the largest value."""
+
 Layer = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
@@ -199,8 +206,10 @@ class Case:
 
     open: Callable[[], Device]
     is_here: bool = True
-    tolerance: float = 1e-5
+    tolerance: float = ROUNDING
     """The largest difference from torch on the CPU, as a share of the largest value."""
+    by_place: float = 0.0
+    """The same for an image in another place of a batch, with other neighbours."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that have to be set before its packages are imported: it has its own process."""
     chips: int = 1
@@ -220,14 +229,18 @@ DEVICES = {
         partial(open_device, "cpu", "openvino"), find_spec("openvino") is not None
     ),
     "numpy": Case(NumPyDevice, networks=("convolutional",)),
-    "cuda": Case(partial(open_device, "cuda"), torch.cuda.is_available()),
-    "tpu": Case(partial(open_device, "tpu"), bool(_CHIPS), chips=len(_CHIPS)),
+    "cuda": Case(partial(open_device, "cuda"), torch.cuda.is_available(), by_place=ROUNDING),
+    "tpu": Case(partial(open_device, "tpu"), bool(_CHIPS), by_place=ROUNDING, chips=len(_CHIPS)),
     "tpu-emulated of 1": Case(
-        partial(open_device, "tpu-emulated"), _HAS_XLA, environment={"CPU_NUM_DEVICES": "1"}
+        partial(open_device, "tpu-emulated"),
+        _HAS_XLA,
+        by_place=ROUNDING,
+        environment={"CPU_NUM_DEVICES": "1"},
     ),
     "tpu-emulated of 4": Case(
         partial(open_device, "tpu-emulated"),
         _HAS_XLA,
+        by_place=ROUNDING,
         chips=4,
         environment={"CPU_NUM_DEVICES": "4"},
     ),
@@ -283,14 +296,18 @@ class TestContract:
 
     @settings(max_examples=8, deadline=None, derandomize=True)
     @given(order=st.permutations(range(len(VIEWS))))
-    def test_neighbours_do_not_matter(self, device: Device, order: list[int]) -> None:
-        """An embedding would depend on which images happen to come with it, and in what order."""
+    def test_neighbours_do_not_matter(self, case: Case, device: Device, order: list[int]) -> None:
+        """An embedding would depend on which images happen to come with it, and in what order.
+
+        A compiler may add up in another order for another place: then by rounding alone.
+        """
         first = VIEWS[: device.batch_size]
         alone = {number: device.run(first[[number]])[0] for number in range(len(first))}
         chosen = order[: device.batch_size]
         for number, row in zip(chosen, device.run(VIEWS[chosen]), strict=True):
             if number in alone:
-                np.testing.assert_array_equal(row, alone[number])
+                limit = case.by_place * np.abs(alone[number]).max()
+                np.testing.assert_allclose(row, alone[number], rtol=0, atol=limit)
 
     def test_what_is_returned_stays(self, device: Device) -> None:
         """The next batch would write over the embeddings of the one before."""
@@ -346,7 +363,10 @@ class TestContract:
         assert device.versions() == {name: version(name) for name in device.versions()} != {}
 
 
-@pytest.mark.parametrize("name", APART)
+ALIKE = {"tpu-emulated of 1": pytest.mark.exhaustive("exhaustive grids")}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=ALIKE.get(n, ())) for n in APART])
 def test_the_contract_holds_in_a_process_of_its_own(name: str) -> None:
     """As above, for a device that must be chosen before its packages are imported."""
     if not DEVICES[name].is_here:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rounding import assert_close
 
 import gelkit
 import gelkit.features.hardware as hardware_module
@@ -74,7 +79,7 @@ def test_a_batch_that_is_not_full_gives_the_same() -> None:
     full, part = device.run(VIEWS[:4]), device.run(VIEWS[:1])
     assert part.shape == (1, row.width)
     assert part.dtype == np.float32
-    np.testing.assert_allclose(part[0], full[0], rtol=1e-5, atol=1e-5 * np.abs(full).max())
+    assert_close(part[0], full[0])
     with pytest.raises(ValueError, match="at most 4 views"):
         device.run(VIEWS[:5])
 
@@ -86,9 +91,15 @@ def gel_views(samples: Path) -> np.ndarray:
     return np.stack([render(decode(image.path.read_bytes())) for image in images])
 
 
+@cache
+def _random_model(backbone: str) -> torch.nn.Module:
+    """Draw the weights once: those of vgg16 take as long as embedding with them."""
+    return load_weights(BACKBONES[backbone], "random")[0]
+
+
 def _eager(row: Backbone, views: np.ndarray) -> np.ndarray:
     """Embed the plain way: the library's model without its last layer, normalised as it says."""
-    model, _ = load_weights(row, "random")
+    model = copy.deepcopy(_random_model(row.name))
     parent, _, name = row.layer.rpartition(".")
     setattr(model.get_submodule(parent), name, torch.nn.Identity())
     shown = row.preprocessing
@@ -102,24 +113,34 @@ COSINES = {"resnet18": 0.9998, "vgg16": 0.9998, "mobilenet-v3": 0.995, "efficien
 """With random weights; rounding to 8 bits does most to networks of many layers."""
 
 
-@pytest.mark.parametrize("kernel", CPU_KERNELS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+KEPT = {("resnet18", "torch"), ("resnet18", "winograd"), ("mobilenet-v3", "openvino")}
+"""Pairs of a backbone and a kernel that are compared whenever anything is; others are a grid."""
+
+
+def _kernels() -> list[Any]:
+    grid = pytest.mark.exhaustive("exhaustive grids")
+    return [
+        pytest.param(backbone, kernel, precision, marks=() if (backbone, kernel) in KEPT else grid)
+        for backbone, kernel in itertools.product(BACKBONES, CPU_KERNELS)
+        for precision in CPU_KERNELS[kernel].precisions
+    ]
+
+
+@pytest.mark.parametrize(("backbone", "kernel", "precision"), _kernels())
 def test_every_kernel_gives_what_plain_torch_gives(
-    backbone: str, kernel: str, gel_views: np.ndarray
+    backbone: str, kernel: str, precision: str, gel_views: np.ndarray
 ) -> None:
     """Speed would be bought with other embeddings than the backbone's."""
     row = BACKBONES[backbone]
     expected = _eager(row, gel_views)
-    for precision in CPU_KERNELS[kernel].precisions:
-        device = open_device("cpu", kernel, precision)
-        device.prepare(freeze(load_weights(row, "random")[0], row), batch_size=5)
-        found = np.concatenate([device.run(gel_views[:5]), device.run(gel_views[5:])])
-        if precision == "float32":
-            assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
-        assert smallest_cosine(found, expected) > (
-            0.999999 if precision == "float32" else COSINES[backbone]
-        )
-        del device
+    device = open_device("cpu", kernel, precision)
+    device.prepare(freeze(copy.deepcopy(_random_model(backbone)), row), batch_size=5)
+    found = np.concatenate([device.run(gel_views[:5]), device.run(gel_views[5:])])
+    if precision == "float32":
+        assert_close(found, expected)
+    assert smallest_cosine(found, expected) > (
+        0.999999 if precision == "float32" else COSINES[backbone]
+    )
 
 
 def test_a_kernel_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,84 +161,91 @@ from gelkit.features.hardware import open_device
 from gelkit.features.weights import load_weights
 from gelkit.features.xla import xla_compiles
 
-file, *kinds = sys.argv[1:]
+file, backbone, *kinds = sys.argv[1:]
 coarse = np.random.default_rng(0).integers(0, 256, (6, 14, 14), dtype=np.uint8)
 views = coarse.repeat(16, axis=1).repeat(16, axis=2)
-found = {"compiles": []}
-for row in BACKBONES.values():
-    model = freeze(load_weights(row, "random")[0], row)
-    for hardware in kinds:
-        device = open_device(hardware)
-        device.prepare(model, batch_size=4)
-        before = xla_compiles() if hardware != "cpu" else 0
-        embeddings = [device.run(views[:4]), device.run(views[4:])]
-        found[f"{row.name} {hardware}"] = np.concatenate(embeddings)
-    found["compiles"].append(xla_compiles() - before)
+row = BACKBONES[backbone]
+model = freeze(load_weights(row, "random")[0], row)
+found = {}
+for hardware in kinds:
+    device = open_device(hardware)
+    device.prepare(model, batch_size=4)
+    before = xla_compiles() if hardware != "cpu" else 0
+    found[hardware] = np.concatenate([device.run(views[:4]), device.run(views[4:])])
+    found["compiles"] = xla_compiles() - before
 np.savez(file, **found)
 """
 """Embeds two batches, the second of two views: fewer than four chips."""
 
-Found = dict[int, dict[str, Any]]
-
-
-def _embedded(devices: int, folder: Path, *kinds: str) -> dict[str, Any]:
-    """Return what a process of its own makes of all backbones; the compiler leaves its notes."""
-    file = folder / f"{devices}.npz"
-    notes = f"--xla_dump_to={folder}/{devices} --xla_dump_hlo_as_text"
-    run = subprocess.run(
-        [sys.executable, "-c", EMBEDDING, str(file), *kinds],
-        env=os.environ | {"CPU_NUM_DEVICES": str(devices), "XLA_FLAGS": notes},
-        capture_output=True,
-        text=True,
+BY_BACKBONE = [
+    pytest.param(
+        name, marks=[] if name == "mobilenet-v3" else pytest.mark.exhaustive("exhaustive grids")
     )
-    assert run.returncode == 0, run.stderr
-    with np.load(file) as data:
-        return dict(data) | {"notes": folder / str(devices)}
+    for name in BACKBONES
+]
+
+Embedded = Callable[[str, int], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """Return what 1 and 4 emulated devices give, and what the CPU."""
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
+    """Return what gives a backbone's embeddings by 1 or 4 emulated devices; by 1, the CPU's too."""
     folder = tmp_path_factory.mktemp("emulated")
-    return {
-        1: _embedded(1, folder, "cpu", "tpu-emulated"),
-        4: _embedded(4, folder, "tpu-emulated"),
-    }
+
+    @cache
+    def run(backbone: str, devices: int) -> dict[str, Any]:
+        """Start a process of its own; the compiler leaves its notes."""
+        place = folder / f"{backbone}-{devices}"
+        kinds = ["cpu", "tpu-emulated"] if devices == 1 else ["tpu-emulated"]
+        done = subprocess.run(
+            [sys.executable, "-c", EMBEDDING, f"{place}.npz", backbone, *kinds],
+            env=os.environ
+            | {
+                "CPU_NUM_DEVICES": str(devices),
+                "XLA_FLAGS": f"--xla_dump_to={place} --xla_dump_hlo_as_text",
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        with np.load(f"{place}.npz") as data:
+            return dict(data) | {"notes": place}
+
+    return run
 
 
 @needs_xla
-@pytest.mark.xdist_group("emulated-tpu")
 @pytest.mark.parametrize("other", ["cpu", "tpu-emulated"])
 @pytest.mark.parametrize("devices", [1, 4])
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_emulated_tpu_agrees(backbone: str, devices: int, other: str, emulated: Found) -> None:
+@pytest.mark.parametrize("backbone", BY_BACKBONE)
+def test_the_emulated_tpu_agrees(
+    backbone: str, devices: int, other: str, embedded: Embedded
+) -> None:
     """Embeddings would depend on the hardware, or on how many chips share a batch."""
-    found, expected = (
-        emulated[devices][f"{backbone} tpu-emulated"],
-        emulated[1][f"{backbone} {other}"],
-    )
+    found, expected = embedded(backbone, devices)["tpu-emulated"], embedded(backbone, 1)[other]
     assert found.shape == (6, BACKBONES[backbone].width)
-    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    assert_close(found, expected)
 
 
 @needs_xla
-@pytest.mark.xdist_group("emulated-tpu")
 @pytest.mark.parametrize("devices", [1, 4])
-def test_each_backbone_compiles_once(devices: int, emulated: Found) -> None:
+@pytest.mark.parametrize("backbone", BY_BACKBONE)
+def test_each_backbone_compiles_once(backbone: str, devices: int, embedded: Embedded) -> None:
     """Every batch would wait for the compiler, for minutes on a TPU."""
-    assert emulated[devices]["compiles"].tolist() == [1] * len(BACKBONES)
+    assert embedded(backbone, devices)["compiles"] == 1
 
 
 @needs_xla
-@pytest.mark.xdist_group("emulated-tpu")
 @pytest.mark.parametrize(("devices", "share"), [(1, "4"), (4, "1")], ids=["1", "4"])
-def test_devices_share_a_batch(devices: int, share: str, emulated: Found) -> None:
+@pytest.mark.parametrize("backbone", BY_BACKBONE)
+def test_devices_share_a_batch(backbone: str, devices: int, share: str, embedded: Embedded) -> None:
     """Four chips would each embed all images, as slow as one."""
-    programs = sorted(emulated[devices]["notes"].glob("*after_optimizations.txt"))
+    programs = sorted(embedded(backbone, devices)["notes"].glob("*after_optimizations.txt"))
     batches = [set(re.findall(r"u8\[(\d+),224,224\]", file.read_text())) for file in programs]
-    assert batches == [{share}] * len(BACKBONES)
+    assert batches == [{share}]
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @needs_xla
 def test_results_say_how_many_devices_were_emulated(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -236,7 +264,7 @@ def test_results_say_how_many_devices_were_emulated(
     )
     assert found.device == "XLA:CPU (emulated, 4 devices)"
     plain = gelkit.extract(catalog, options=replace(options, emulate_tpu=False), cache=tmp_path)
-    assert np.abs(found.values - plain.values).max() < 1e-5 * np.abs(plain.values).max()
+    assert_close(found.values, plain.values)
     (folder,) = tmp_path.glob("*emulated*")
     (shard,) = folder.glob("shard-*.h5")
     assert read(shard, found.recipe).provenance[0]["batch_size"] == 8
@@ -293,6 +321,7 @@ open_device("tpu-emulated")
 """
 
 
+@pytest.mark.exhaustive("clusters")
 @needs_xla
 def test_one_of_several_hosts_is_refused() -> None:
     """Each host would wait for the others, or give embeddings of images that it never had."""

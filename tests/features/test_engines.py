@@ -23,6 +23,7 @@ import torch
 from hostile import slow_jpeg
 from made_up import embeddings_in
 from PIL import Image
+from rounding import CLOSE
 
 from gelkit.errors import GelkitError
 from gelkit.features.backbones import get_backbone
@@ -74,7 +75,12 @@ def expected(tasks: list[Task]) -> dict[tuple[str, int], npt.NDArray[np.float32]
 
 
 @pytest.mark.parametrize(
-    ("workers", "batch_size", "backwards"), [(1, 16, False), (2, 4, False), (2, 3, True)]
+    ("workers", "batch_size", "backwards"),
+    [
+        pytest.param(1, 16, False, marks=pytest.mark.exhaustive("exhaustive grids")),
+        pytest.param(2, 4, False, marks=pytest.mark.exhaustive("exhaustive grids")),
+        (2, 3, True),
+    ],
 )
 def test_rows_depend_on_nothing_but_the_image(
     workers: int,
@@ -89,7 +95,7 @@ def test_rows_depend_on_nothing_but_the_image(
     assert set(found) == {(task.sha256, view) for task in tasks for view in task.views}
     largest = max(float(np.abs(values).max()) for values in expected.values())
     for identity, values in expected.items():
-        np.testing.assert_allclose(found[identity], values, rtol=1e-5, atol=1e-5 * largest)
+        np.testing.assert_allclose(found[identity], values, rtol=0, atol=CLOSE * largest)
 
 
 class _Watched(Task):
@@ -112,6 +118,7 @@ def test_a_module_in_the_images_folder_is_not_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.exhaustive("fault states")
 def test_long_paths_in_large_batches_do_not_block(tasks: list[Task], tmp_path: Path) -> None:
     """A run would stand still for ever, engine and worker waiting for each other."""
     deep = tmp_path.joinpath(*["long" * 50] * 10)
@@ -122,6 +129,7 @@ def test_long_paths_in_large_batches_do_not_block(tasks: list[Task], tmp_path: P
     assert sum(len(batch.rows) for batch in batches if batch.rows) == 700
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_memory_stays_bounded(tasks: list[Task]) -> None:
     """A data set larger than the memory could not be embedded."""
     many = [_Watched(task.path, task.name, task.sha256, task.views) for task in tasks] * 50
@@ -175,6 +183,7 @@ def hanging(tmp_path: Path) -> Task:
     return Task(tmp_path / "hanging.png", "hanging.png", sha256(data).hexdigest())
 
 
+@pytest.mark.exhaustive("fault states")
 def test_an_image_that_hangs_fails_alone(tasks: list[Task], hanging: Task) -> None:
     """One file that was made to take for ever would stop a run over thousands."""
     mixed = [*tasks[:2], hanging, *tasks[2:6]]
@@ -206,6 +215,7 @@ def kill_workers() -> Iterator[Callable[[float], None]]:
     threads[0].join()
 
 
+@pytest.mark.exhaustive("fault states")
 def test_an_image_whose_worker_dies_twice_fails_alone(
     tasks: list[Task], hanging: Task, kill_workers: Callable[[float], None]
 ) -> None:
@@ -269,6 +279,7 @@ def test_workers_fit_the_machine() -> None:
     assert choose_workers("cpu", ROW.parameters, given=7) == 7
 
 
+@pytest.mark.exhaustive("fault states")
 def test_time_goes_on_while_nothing_is_wrong(tasks: list[Task]) -> None:
     """A slow computer would lose images to the clock of an image that was done long ago."""
     batches = run_workers(tasks, _setup(2, secs=1.0), workers=1)

@@ -22,6 +22,7 @@ from hostile import bomb_png, png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rounding import assert_close
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.auto_weights import choose_pairs, choose_weights
@@ -159,9 +160,7 @@ def test_embeddings_are_the_models_own(catalog: Catalog, cache: Path) -> None:
     with torch.no_grad():
         expected = model(torch.from_numpy(views).unsqueeze(1).float()).numpy()
     embeddings = load(catalog, cache=cache, **QUICK)
-    np.testing.assert_allclose(
-        embeddings.values, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
-    )
+    assert_close(embeddings.values, expected)
     assert embeddings.names == tuple(image.name for image in catalog.images)
     assert embeddings.classes == ("a", "b")
     assert embeddings.targets.tolist() == ["ab".index(name[0]) for name in embeddings.names]
@@ -182,6 +181,7 @@ def _kill_workers() -> int:
     return len(workers)
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_decoding_in_processes_of_its_own_changes_nothing(
     catalog: Catalog, cache: Path, tmp_path: Path
 ) -> None:
@@ -218,7 +218,7 @@ def test_decoding_in_processes_of_its_own_changes_nothing(
     assert sum(map(len, rows)) == len(found) == len(catalog)
     expected = load(catalog, cache=cache, **QUICK)
     values = np.stack([found[digest] for digest in expected.sha256s])
-    np.testing.assert_allclose(values, expected.values, rtol=1e-5, atol=1e-5 * np.abs(values).max())
+    assert_close(values, expected.values)
 
 
 def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
@@ -295,6 +295,7 @@ def test_a_dangling_link_is_counted_and_nothing_readable_is_an_error(tmp_path: P
         extract(catalog, cache=tmp_path / "features", **QUICK)
 
 
+@pytest.mark.exhaustive("fault states")
 def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
     """Ctrl-C after an hour would lose the hour."""
     catalog = _draw(tmp_path / "gels", 6)
@@ -315,6 +316,7 @@ def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
     assert len(extract(catalog, cache=tmp_path / "features", **QUICK)) == 6
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_more_views_are_added_not_recomputed(tmp_path: Path) -> None:
     """Training with augmentation would mean passing all images through the backbone again."""
     catalog = _draw(tmp_path / "gels", 3)
@@ -334,7 +336,7 @@ def test_more_views_are_added_not_recomputed(tmp_path: Path) -> None:
     other = extract(catalog, views=3, cache=tmp_path / "elsewhere", **QUICK)
     assert np.array_equal(other.values, first.values)
     elsewhere = load(catalog, view=2, cache=tmp_path / "elsewhere", **QUICK)
-    np.testing.assert_allclose(two, elsewhere.values, atol=1e-5 * np.abs(two).max())
+    assert_close(two, elsewhere.values)
     with pytest.raises(MissingEmbeddingsError, match="--views 6"):
         load(catalog, view=5, **places)
 

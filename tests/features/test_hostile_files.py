@@ -130,6 +130,7 @@ def _features(folder: Path, cache: Path, *options: str) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
+@pytest.mark.exhaustive("fault states")
 def test_the_failures_table_names_what_failed(tmp_path: Path) -> None:
     """After a run over thousands, what failed would be gone with the terminal."""
     folder = _make_folder(tmp_path / "d")
@@ -172,6 +173,7 @@ def _gelkit(*words: object) -> Result:
     return done
 
 
+@pytest.mark.exhaustive("fault states")
 def test_odd_names_go_all_the_way(tmp_path: Path) -> None:
     """After hours, the results would lack an image, or name another, because of its name."""
     data, test, out = (tmp_path / name for name in ("data", "test", "out"))
@@ -233,6 +235,7 @@ def test_an_image_that_takes_too_much_memory_fails_alone(tmp_path: Path) -> None
     assert not _survey_of(bomb, Limits(), tmp_path).failures
 
 
+@pytest.mark.exhaustive("fault states")
 @pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="needs the extra xla")
 def test_beside_an_accelerator_too_an_image_fails_alone(tmp_path: Path) -> None:
     """One file would take the memory of the machine, or the process that has compiled for a TPU."""

@@ -155,6 +155,7 @@ def test_a_run_over_the_whole_takes_over_what_shares_know(tmp_path: Path) -> Non
     assert identify(catalog, cache).sha256s == known
 
 
+@pytest.mark.exhaustive("clusters")
 def test_processes_of_a_job_array_make_the_cache_that_one_makes(tmp_path: Path) -> None:
     """A run on a cluster would give other embeddings, or lose those of a job that was killed."""
     data, alone, together = tmp_path / "gels", tmp_path / "alone", tmp_path / "together"

@@ -168,6 +168,7 @@ def test_one_side_may_be_local(
     assert np.array_equal(load(str(data), cache=str(cache), **QUICK).values, local.values)
 
 
+@pytest.mark.exhaustive("object stores")
 def test_heads_are_trained_from_a_store(
     stored: RemotePath, cached: RemotePath, tmp_path: Path
 ) -> None:
@@ -248,6 +249,7 @@ def test_a_damaged_shard_is_repaired(root: RemotePath) -> None:
     assert numbers_in(cache) == set(range(1500)) - {700}
 
 
+@pytest.mark.exhaustive("object stores")
 def test_many_publish_compact_and_read_at_once(root: RemotePath, tmp_path: Path) -> None:
     """Of two machines that fill one cache, one would lose what the other publishes."""
     context = multiprocessing.get_context("spawn")
@@ -270,6 +272,7 @@ def test_many_publish_compact_and_read_at_once(root: RemotePath, tmp_path: Path)
     assert len(list(cache.folder.glob("shard-*.h5"))) == 1
 
 
+@pytest.mark.exhaustive("object stores")
 def test_a_publisher_killed_at_any_moment_leaves_nothing_half(
     root: RemotePath, server: StoreServer
 ) -> None:
@@ -487,6 +490,7 @@ def test_a_folder_that_is_not_there_is_told(server: StoreServer) -> None:
         read_catalog(f"s3://{BUCKET}/none")
 
 
+@pytest.mark.exhaustive("object stores")
 def test_an_endpoint_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run would wait for ever for a machine that was switched off."""
     limits = {"connect_timeout": 0.2, "read_timeout": 0.2, "retries": {"total_max_attempts": 1}}
@@ -497,6 +501,7 @@ def test_an_endpoint_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPa
             read_catalog(f"s3://{BUCKET}/gels")
 
 
+@pytest.mark.exhaustive("object stores")
 def test_a_network_that_dies_ends_the_run_and_blames_no_image(
     gels: Path, root: RemotePath, server: StoreServer
 ) -> None:
@@ -510,6 +515,7 @@ def test_a_network_that_dies_ends_the_run_and_blames_no_image(
         _failed(catalog, {})
 
 
+@pytest.mark.exhaustive("object stores")
 def test_a_slow_network_blames_no_image(gels: Path, root: RemotePath, server: StoreServer) -> None:
     """Images would fail as if they took too long to decode."""
     catalog = read_catalog(_upload(gels, root))
@@ -537,6 +543,7 @@ def test_new_images_are_read_several_at_once(
     assert remote.sha256s == identify(read_catalog(gels), root / "features").sha256s
 
 
+@pytest.mark.exhaustive("object stores")
 def test_a_busy_store_is_waited_for(
     root: RemotePath, server: StoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def _every_place(data: bytes) -> Iterator[int]:
     yield from np.random.default_rng(0).integers(2500, len(data), 1500).tolist()
 
 
+@pytest.mark.exhaustive("fault states")
 def test_a_flipped_bit_is_never_taken_for_data(tmp_path: Path) -> None:
     """A failing disk would change embeddings without a word, or hang the run in HDF5."""
     path = _put(tmp_path)

@@ -147,6 +147,7 @@ with gelkit.open_cache(sys.argv[1]) as reader:
 """
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_memory_does_not_grow_with_the_cache(tmp_path: Path) -> None:
     """A cache larger than memory could not be trained on."""
     rows = make(range(1000))

@@ -79,6 +79,7 @@ def test_a_flipped_bit_of_an_embedding_costs_one_row(row: int, shard: Path, tmp_
     assert np.array_equal(embeddings, _rows().columns["embedding"][kept])
 
 
+@pytest.mark.exhaustive("fault states")
 def test_every_flipped_bit_is_found_and_no_wrong_row_is_kept(shard: Path, tmp_path: Path) -> None:
     """A repair would publish what the damage made of a row."""
     truth, data = _rows().columns["embedding"], shard.read_bytes()

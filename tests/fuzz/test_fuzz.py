@@ -30,6 +30,7 @@ def _fuzz_broken(kind: str, kept: Path) -> Tally:
     return fuzz(kind, 0, BROKEN, kept, "tests.fuzz.broken")
 
 
+@pytest.mark.exhaustive("fuzzing")
 @pytest.mark.parametrize("kind", broken.TARGETS)
 def test_a_reader_that_breaks_is_found_out(kind: str, tmp_path: Path) -> None:
     """A reader that crashes, hangs or takes all memory would count as sound."""
@@ -52,6 +53,7 @@ def test_what_was_kept_breaks_the_reader_again(tmp_path: Path) -> None:
     assert "KeyError at broken.py" in finding.signature
 
 
+@pytest.mark.exhaustive("fuzzing")
 @pytest.mark.parametrize("name", [name for name, its in TARGETS.items() if not its.excuse])
 def test_damaged_files_harm_no_reader(name: str, tmp_path: Path) -> None:
     """One damaged file would end a run of thousands, or be decoded to something else."""

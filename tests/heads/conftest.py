@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,8 @@ from gelkit.features.embeddings import Embeddings
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.features.shards import COLUMNS, make_rows
 from gelkit.images.catalog import Catalog, CatalogImage, read_catalog
+
+sys.path.insert(0, str(Path(__file__).parent))  # for twin.py
 
 WIDTH = 6
 

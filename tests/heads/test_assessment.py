@@ -206,6 +206,7 @@ def test_heads_of_one_class_per_source_are_compared_without_sources(
     assert "no source is held out" in caplog.text
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_the_same_inputs_give_the_same_files_whatever_the_workers(
     compared: Compared, tmp_path: Path
 ) -> None:
@@ -243,6 +244,7 @@ def test_results_kept_nowhere_are_assessed_too(compared: Compared) -> None:
     )
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_chance_stays_chance(
     tmp_path: Path, draw_images: DrawImages, publish_embeddings: PublishEmbeddings
 ) -> None:

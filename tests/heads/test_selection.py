@@ -61,6 +61,7 @@ def test_the_corrected_score_of_a_clear_winner_is_its_own() -> None:
     assert corrected_score(losses, *_alternating(100)) == pytest.approx(0.9, abs=0.005)
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_the_interval_holds_the_truth() -> None:
     """The answer's interval would be too short for what is known."""
     held = 0

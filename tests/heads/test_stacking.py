@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twin import Change, Twin
 
 from gelkit.heads.architectures import HEADS, OPTIMIZERS, build_compiled
 from gelkit.heads.fits import Fit, Fitted, Task, batches, fit_alone, loss_weights, orders, predict
@@ -21,6 +22,9 @@ from gelkit.heads.stacking import fit_all, stack_width
 
 CLASSES = 3
 WIDTHS = (1, 2, 5, 25)
+BATCH_SIZE = 8
+UNIT = 2.0**-24
+"""What rounding to float32 changes a number by at most, relative to it."""
 
 
 def _dense(units: int, activation: Any = "relu", **options: Any) -> keras.Layer:
@@ -91,7 +95,7 @@ def tables() -> Iterator[None]:
     OPTIMIZERS.pop("an optimizer", None)
 
 
-def _task(case: Case, *, batch_size: int = 8) -> Task:
+def _task(case: Case, *, batch_size: int = BATCH_SIZE) -> Task:
     """Make 30 images of classes that are somewhat apart, and enter the case in the tables."""
     HEADS["a head"], OPTIMIZERS["an optimizer"] = case.head, case.optimizer
     generator = np.random.default_rng(0)
@@ -120,16 +124,20 @@ def _fits(case: Case, numbers: range, *, epochs: int = 2) -> list[Fit]:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What plain Keras trains."""
+class Outcome:
+    """What comes out of one training."""
 
-    probabilities: npt.NDArray[np.float32]
-    losses: list[float]
+    probabilities: npt.NDArray[np.floating]
+    """After each epoch, of the held-out images."""
+    losses: npt.NDArray[np.floating]
     """After each epoch, on the held-out images."""
-    variables: list[npt.NDArray[np.float32]]
+    trained: list[npt.NDArray[np.floating]]
+    """The head's weights, and the optimizer's variables of each."""
+    fixed: list[npt.NDArray[np.floating]]
+    """All other variables: the standardisation, the number of steps, the rate."""
 
 
-def _fit_by_keras(task: Task, fit: Fit, plan: Plan) -> Reference:
+def _fit_by_keras(task: Task, fit: Fit, plan: Plan) -> Outcome:
     """Train one head through ``fit``, from the same weights and on the same batches."""
     values = task.values[fit.train]
     head = build_compiled(task.head, task.optimizer, values, CLASSES, fit.learning_rate)
@@ -151,24 +159,99 @@ def _fit_by_keras(task: Task, fit: Fit, plan: Plan) -> Reference:
         )
         losses += history.history["val_loss"]
         probabilities.append(predict(head, held_out[0]))
-    return Reference(np.stack(probabilities), losses, _variables(head))
+    return Outcome(np.stack(probabilities), np.array(losses), *_split_variables(head))
 
 
-def _variables(head: keras.Model) -> list[npt.NDArray[np.float32]]:
-    """Return all that decides a head and how its training goes on."""
-    return [
-        keras.ops.convert_to_numpy(variable)
-        for variable in [*head.variables, *head.optimizer.variables]
-    ]
+def _split_variables(head: keras.Model) -> tuple[list[npt.NDArray], list[npt.NDArray]]:
+    """Return what training has computed in a head and its optimizer, and all else."""
+    trained = [*head.trainable_variables, *head.optimizer.variables[2:]]
+    fixed = [*head.non_trainable_variables, *head.optimizer.variables[:2]]
+    return _arrays(trained), _arrays(fixed)
+
+
+def _arrays(variables: Sequence[keras.Variable]) -> list[npt.NDArray[np.float32]]:
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 
 @cache
-def _references(name: str) -> list[Reference]:
+def _by_keras(name: str) -> list[Outcome]:
     case = CASES[name]
-    task = _task(case)
+    task, plan = _task(case), _plan(case)
+    return [_fit_by_keras(task, fit, plan) for fit in _fits(case, case.numbers)]
+
+
+def _plan(case: Case) -> Plan:
     plan = make_plan("a head", "an optimizer", case.width, CLASSES, case.learning_rate)
     assert plan is not None
-    return [_fit_by_keras(task, fit, plan) for fit in _fits(case, case.numbers)]
+    return plan
+
+
+def _fit_twin(task: Task, fit: Fit, plan: Plan, change: Change) -> Outcome:
+    """Train one head in double precision on the same batches."""
+    twin = Twin(task, fit, plan, change)
+    probabilities, losses = [], []
+    for order in orders(fit):
+        for batch in batches(order, task.batch_size):
+            twin.learn(fit.train[batch], loss_weights(task, fit)[batch])
+        probabilities.append(twin.predict(fit.held_out))
+        losses.append(twin.loss(fit.held_out))
+    return Outcome(np.stack(probabilities), np.array(losses), twin.trained(), [])
+
+
+def _by_twins(name: str, change: Change) -> list[Outcome]:
+    case = CASES[name]
+    task, plan = _task(case), _plan(case)
+    return [_fit_twin(task, fit, plan, change) for fit in _fits(case, case.numbers)]
+
+
+Distances = npt.NDArray[np.float64]
+
+
+def _distances(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> Distances:
+    """Return the largest difference in the probabilities, the losses, and each variable."""
+    found: Distances = np.max(list(map(_distance, ours, theirs)), axis=0)
+    return found
+
+
+def _distance(one: Outcome, other: Outcome) -> list[float]:
+    pairs = [(one.probabilities, other.probabilities), (one.losses, other.losses)]
+    pairs += zip(one.trained, other.trained, strict=True)
+    return [float(np.abs(ours - theirs).max()) for ours, theirs in pairs]
+
+
+@cache
+def _sensitivity(name: str) -> Distances:
+    """Return how far exact results move when the embeddings, the weights or they are rounded."""
+    exact = _by_twins(name, np.array)
+    moved = [_distances(exact, _by_twins(name, _rounding(seed))) for seed in range(3)]
+    return np.max(moved, axis=0) + UNIT * _sizes(exact)
+
+
+def _sizes(outcomes: Sequence[Outcome]) -> Distances:
+    """Return the largest size of the probabilities and the losses, and of each variable.
+
+    A loss is the logarithm of a probability, which may be near to 1.
+    """
+    found: Distances = np.max(
+        [
+            [1, max(1, its.losses.max()), *(np.abs(v).max() for v in its.trained)]
+            for its in outcomes
+        ],
+        axis=0,
+    )
+    return found
+
+
+def _rounding(seed: int) -> Change:
+    generator = np.random.default_rng(seed)
+    return lambda array: array * (1 + UNIT * generator.choice([-1, 1], array.shape))
+
+
+def _num_roundings(case: Case) -> int:
+    """Return how often a value is rounded at most: in the sums of all steps of two trainings."""
+    fit = _fits(case, case.numbers)[0]
+    steps = sum(len(batches(order, BATCH_SIZE)) for order in orders(fit))
+    return 2 * steps * (case.width + BATCH_SIZE)
 
 
 @pytest.mark.usefixtures("tables")
@@ -177,18 +260,35 @@ def _references(name: str) -> list[Reference]:
     [(n, w) for n, case in CASES.items() for w in WIDTHS if w <= len(case.numbers)],
 )
 def test_a_stack_trains_what_keras_trains_one_by_one(name: str, width: int) -> None:
-    """Heads would not be the Keras models that the documentation says they are."""
+    """Heads would not be the Keras models that the documentation says they are.
+
+    Both round, each in its own order. They may differ by the number of roundings behind a value,
+    times what one rounding of the inputs moves it in exact arithmetic.
+    """
     case = CASES[name]
     fits = _fits(case, case.numbers)
-    references = _references(name)
-    for fit, its, reference in zip(
-        fits, fit_all(_task(case), fits, width), references, strict=True
-    ):
-        np.testing.assert_allclose(its.probabilities, reference.probabilities, rtol=0, atol=5e-6)
-        np.testing.assert_allclose(_losses(case, fit, its), reference.losses, rtol=2e-5)
-        for variable, expected in zip(_variables(its.head), reference.variables, strict=True):
-            error = 1e-5 * max(1, np.abs(expected).max())
-            np.testing.assert_allclose(variable, expected, rtol=0, atol=error)
+    fitted = fit_all(_task(case), fits, width)
+    stacked = [_stacked(case, fit, its) for fit, its in zip(fits, fitted, strict=True)]
+    bounds = _num_roundings(case) * _sensitivity(name)
+    assert (_distances(stacked, _by_keras(name)) <= bounds).all()
+    for ours, theirs in zip(stacked, _by_keras(name), strict=True):
+        assert all(map(np.array_equal, ours.fixed, theirs.fixed))
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("name", CASES)
+def test_the_twin_trains_what_keras_trains(name: str) -> None:
+    """The bounds of the test above would be those of another training.
+
+    A thousandth: Keras corrects Adam's rate in single precision, which costs 2**-24 / (1 - beta_2).
+    """
+    exact = _by_twins(name, np.array)
+    assert (_distances(exact, _by_keras(name)) <= 1e-3 * _sizes(exact)).all()
+
+
+def _stacked(case: Case, fit: Fit, fitted: Fitted) -> Outcome:
+    losses = _losses(case, fit, fitted)
+    return Outcome(fitted.probabilities, losses, *_split_variables(fitted.head))
 
 
 def _losses(case: Case, fit: Fit, fitted: Fitted) -> npt.NDArray[np.float32]:
@@ -198,6 +298,7 @@ def _losses(case: Case, fit: Fit, fitted: Fitted) -> npt.NDArray[np.float32]:
     return losses
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize(
     ("optimizer", "width"), [(ADAM, 7), (_sgd, 40)], ids=["adam", "sgd, few images"]
@@ -396,7 +497,9 @@ def test_what_is_left_to_keras_is_trained_by_it(
                 shuffle=False,
                 verbose=0,
             )
-        for variable, wanted in zip(_variables(its.head), _variables(expected), strict=True):
+        for variable, wanted in zip(
+            _split_variables(its.head)[0], _split_variables(expected)[0], strict=True
+        ):
             np.testing.assert_allclose(variable, wanted, rtol=1e-4, atol=1e-6)
         predicted = predict(expected, task.values[fit.held_out])
         np.testing.assert_allclose(its.probabilities[-1], predicted, atol=1e-6)

@@ -125,6 +125,7 @@ def test_cropped_copies_are_confirmed_once_proposed(name: str) -> None:
         assert similarity(sketch(_view(gel)), sketch(_view(CHANGES[name](gel)))) >= MIN_SIMILARITY
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_different_gels_of_one_comb_are_not_confirmed() -> None:
     """A laboratory with one comb would be told that it has a single gel."""
     rng = np.random.default_rng(0)

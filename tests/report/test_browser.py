@@ -23,9 +23,12 @@ selenium = pytest.importorskip("selenium", reason="needs selenium, of the extra 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or CHROMEDRIVER is None, reason="needs Chromium and its chromedriver"
-)
+pytestmark = [
+    pytest.mark.exhaustive("browser"),
+    pytest.mark.skipif(
+        CHROMIUM is None or CHROMEDRIVER is None, reason="needs Chromium and its chromedriver"
+    ),
+]
 
 FLAGS = (
     "--headless=new",

@@ -90,6 +90,7 @@ def _occurs(view: np.ndarray, sheet: np.ndarray) -> bool:
     )
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_many_images_take_several_sheets(tmp_path: Path) -> None:
     """A data set of thousands would make a picture that no program opens."""
     _noise(20, 20).save(tmp_path / "1.png")
