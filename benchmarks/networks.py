@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/networks.py [NAME...]
 
-With random weights, which need no network; NAME@SIZE shows another size. For each network: width,
+With their own weights where those are here, else with random ones; NAME@SIZE shows another size. For each network: width,
 input size, images a second of one core (forward passes, torch in float32), the largest difference
 from the library's model without its classifier (three equal channels, normalised) as a share of the
 largest value, whether it can be traced, the same difference for each kernel, the compiles and the
@@ -33,7 +33,7 @@ from gelkit.features.freezing import freeze
 from gelkit.features.frozen import FrozenBackbone
 from gelkit.features.hardware import describe_processor, open_device
 from gelkit.features.recipe import CPU_KERNELS, RecipeOptions, choose_backbone
-from gelkit.features.weights import load_weights
+from gelkit.features.weights import describe_availability, load_weights
 from gelkit.features.xla import xla_compiles
 
 NETWORKS = (
@@ -64,17 +64,18 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     print(f"Processor: {describe_processor()}, {torch.get_num_threads()} thread")
-    print("| network | width | input | images/s | difference | traced | runs |")
-    print("|---|---|---|---|---|---|---|")
+    print("| network | weights | width | input | images/s | difference | traced | runs |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in names:
         print(_row(name), flush=True)
 
 
 def _row(name: str) -> str:
     called, _, size = name.partition("@")
-    options = RecipeOptions(weights="random", input_size=int(size) if size else None)
+    options = RecipeOptions(input_size=int(size) if size else None)
     backbone = choose_backbone(called, options)
-    model, _ = load_weights(backbone, "random")
+    weights = "pretrained" if describe_availability(backbone) == "here" else "random"
+    model, _ = load_weights(backbone, weights)
     pixels = backbone.preprocessing.input_size
     views = draw_views(BATCH, pixels)
     expected = _own_forward_pass(copy.deepcopy(model), backbone, views)
@@ -83,7 +84,7 @@ def _row(name: str) -> str:
     runs = "; ".join(_tried(frozen, views, expected))
     traced = "yes" if frozen.is_traced else "no"
     return (
-        f"| {backbone.name} | {backbone.width} | {pixels} | {rate:.1f} | {difference:.1e} | "
+        f"| {backbone.name} | {weights} | {backbone.width} | {pixels} | {rate:.1f} | {difference:.1e} | "
         f"{traced} | {runs} |"
     )
 

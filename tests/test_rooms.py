@@ -27,6 +27,7 @@ DOORS = {
         "features/plain_layers",
         "features/timm_models",
         "features/torchvision_models",
+        "features/torchvision_weights",
         "features/weights",
         "features/devices",
         "features/fusion",
