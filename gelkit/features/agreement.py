@@ -67,7 +67,7 @@ class Trial:
     hardware: str
     kernel: str
     precision: str
-    view_size: int = VIEW_SIZE
+    input_size: int = VIEW_SIZE
 
     @property
     def is_plain(self) -> bool:

@@ -32,6 +32,7 @@ from gelkit.features.devices import Device, DeviceError
 from gelkit.features.freezing import freeze
 from gelkit.features.hardware import describe_processor, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
+from gelkit.features.torchvision_weights import download_folder
 from gelkit.features.weights import load_weights, verify_weights
 from gelkit.features.weights_files import WeightsError
 from gelkit.images.catalog import read_catalog
@@ -111,9 +112,7 @@ def find_hardware() -> list[Finding]:
 
 def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     """Tell which backbones' ImageNet weights are at hand, without downloading any."""
-    from torch.hub import get_dir
-
-    folder = weights_dir or Path(get_dir(), "checkpoints")
+    folder = weights_dir or download_folder()
     absent = (
         "not here yet: downloaded at first use; without a network, put"
         if weights_dir is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +12,6 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
-from gelkit.features.weights import find_weights
-from gelkit.features.weights_files import WeightsError
 from gelkit.features.workers import Task, decoder_within
 from gelkit.images.catalog import Catalog, image_identity
 from gelkit.images.fingerprints import Fingerprints
@@ -23,8 +20,6 @@ from gelkit.images.reading import read_ahead, why_unread
 from gelkit.images.shares import Share
 from gelkit.paths import as_path
 from gelkit.progress import Progress, reported, silent
-
-logger = logging.getLogger(__name__)
 
 
 class MissingEmbeddingsError(GelkitError):
@@ -223,50 +218,3 @@ def _distinct(tasks: Sequence[Task]) -> tuple[Task, ...]:
         if len(os.fsencode(task.path)) < len(os.fsencode(known.path)):
             chosen[task.sha256] = task
     return tuple(chosen.values())
-
-
-def choose_weights(
-    catalog: Catalog | Identified,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    cache: str | Path = "features",
-    options: RecipeOptions | None = None,
-) -> RecipeOptions:
-    """Resolve the weights ``auto``, once for all (backbone, hardware) pairs of a run.
-
-    What is cached completely wins, ``pretrained`` before ``random``; otherwise ``pretrained`` if it
-    can be had for all of the backbones. Falling back to ``random`` is logged as a warning.
-    """
-    options = options or RecipeOptions(weights="auto")
-    if options.weights != "auto":
-        return options
-    catalog = identify(catalog, cache)
-    if _is_cached(catalog, pairs, cache, replace(options, weights="pretrained")):
-        return replace(options, weights="pretrained")
-    if _is_cached(catalog, pairs, cache, replace(options, weights="random")):
-        logger.warning("weights auto: what is cached are embeddings of RANDOM weights; using them")
-        return replace(options, weights="random")
-    return replace(options, weights=_weights_to_be_had(pairs, options))
-
-
-def _is_cached(
-    catalog: Identified, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
-) -> bool:
-    return not any(
-        plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).missing
-        for backbone, hardware in pairs
-    )
-
-
-def _weights_to_be_had(pairs: Sequence[tuple[str, str]], options: RecipeOptions) -> str:
-    try:
-        for backbone in dict.fromkeys(backbone for backbone, _ in pairs):
-            find_weights(get_backbone(backbone), "pretrained", options.weights_dir)
-    except WeightsError as error:
-        logger.warning(
-            "weights auto: using RANDOM weights for all backbones, which says nothing of transfer "
-            "learning, because the ImageNet weights cannot be had. %s",
-            error,
-        )
-        return "random"
-    return "pretrained"

@@ -59,7 +59,7 @@ def find_registered(backbone: Backbone, weights: str, weights_dir: Path | None) 
 
 def describe_registered(backbone: Backbone, weights_dir: Path | None) -> str:
     """Say whether registered weights are here."""
-    folder = _download_folder() if weights_dir is None else weights_dir
+    folder = download_folder() if weights_dir is None else weights_dir
     is_here = (folder / backbone.weights_url.rpartition("/")[2]).is_file()
     return "here" if is_here else "downloaded at first use"
 
@@ -91,7 +91,8 @@ def _published_digits(url: str) -> str:
     return match[1]
 
 
-def _download_folder() -> Path:
+def download_folder() -> Path:
+    """Return where torch keeps the weights files that it downloads."""
     import torch
 
     return Path(torch.hub.get_dir(), "checkpoints")
@@ -100,7 +101,7 @@ def _download_folder() -> Path:
 def _downloaded(url: str, file: str) -> Path:
     import torch
 
-    path = _download_folder() / file
+    path = download_folder() / file
     if path.is_file():
         return path
     try:

@@ -457,7 +457,7 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
         hardware=setup.hardware,
         kernel=setup.kernel,
         precision=setup.precision,
-        view_size=frozen.input_size,
+        input_size=frozen.input_size,
     )
     agreement = require_agreement(device, PlainTorch(frozen), trial)
     return device, {
