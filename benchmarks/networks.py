@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/networks.py [NAME...]
 
-With their own weights where those are here, else with random ones; NAME@SIZE shows another size. For each network: width,
-input size, images a second of one core (forward passes, torch in float32), the largest difference
-from the library's model without its classifier (three equal channels, normalised) as a share of the
-largest value, whether it can be traced, the same difference for each kernel, the compiles and the
-difference on XLA's CPU client where torch_xla is installed, and that of ONNX Runtime.
+With their own weights where those are here, else with random ones; NAME@SIZE shows another size.
+For each network: width, input size, images a second of one core (forward passes, torch in float32),
+the largest difference from the library's model without its classifier (three equal channels,
+normalised) as a share of the largest value, whether it can be traced, the same difference for each
+kernel, the compiles and the difference on XLA's CPU client where torch_xla is installed, and that
+of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ def _row(name: str) -> str:
     runs = "; ".join(_tried(frozen, views, expected))
     traced = "yes" if frozen.is_traced else "no"
     return (
-        f"| {backbone.name} | {weights} | {backbone.width} | {pixels} | {rate:.1f} | {difference:.1e} | "
-        f"{traced} | {runs} |"
+        f"| {backbone.name} | {weights} | {backbone.width} | {pixels} | {rate:.1f} | "
+        f"{difference:.1e} | {traced} | {runs} |"
     )
 
 
