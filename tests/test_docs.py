@@ -40,7 +40,7 @@ NOT_RUN = {
     "unzip": "what Colab sends is not here",
     "sbatch": "needs SLURM",
     "gelkit cache merge features_1": "needs what three machines have made",
-    "gelkit features my_gels ": "vgg16's weights alone are half a gigabyte",
+    "gelkit features my_gels ": "the weights would have to be downloaded",
     "gelkit heads my_gels": "trains for the three backbones",
     "gelkit evaluate ": "reports on these",
     "gelkit report": "takes as long as evaluate, which has written one",
@@ -48,6 +48,7 @@ NOT_RUN = {
 """How commands may begin that are shown in blocks marked ``not-run``, and why they cannot run."""
 
 NEEDED = {
+    "backbones.md": "timm",
     "predict.md": "onnxscript",
     "cache.md": "pyarrow",
     "cluster.md": "ray",
@@ -201,10 +202,13 @@ def environment(
     command = folder / "gelkit"
     command.write_text(COMMAND.format(python=sys.executable, weights=weights))
     command.chmod(0o755)
-    kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("GELKIT_NOTES", "HOME", "LANG") if name in os.environ
+    }
     return kept | {
         "PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TORCH_HOME": str(home),
+        "HF_HOME": str(folder / "hub"),
         "OMP_NUM_THREADS": "1",
         "PYTHONWARNINGS": "ignore",
     }

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from gelkit.errors import UsageError
 from gelkit.features.backbones import Backbone
 from gelkit.features.facts import Facts, remembered_facts
 from gelkit.features.own_networks import build_own, list_own, measure_own
@@ -42,6 +43,10 @@ class Library:
 
 def _own_version(backbone: Backbone) -> str:
     return "" if backbone.own is None else backbone.own.version
+
+
+SMALLEST_INPUT = 32
+"""Pixels along each side; of fewer, a network's layers leave nothing."""
 
 
 LIBRARIES: Mapping[str, Library] = {
@@ -85,6 +90,10 @@ def resized(backbone: Backbone, input_size: int) -> Backbone:
     usual = backbone.preprocessing.input_size
     if input_size == usual:
         return backbone
+    if input_size < SMALLEST_INPUT:
+        raise UsageError(
+            f"Expected an input size of {SMALLEST_INPUT} pixels or more. Received: {input_size}."
+        )
     library = LIBRARIES[backbone.library]
     key = f"{backbone.name}@{input_size} of {usual}, {backbone.library} {library.version(backbone)}"
     facts = remembered_facts(key, lambda: library.measure(backbone, input_size))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gelkit.errors import GelkitError, UsageError
@@ -39,7 +43,24 @@ class OwnNetwork:
         """Send the function to another process: by name, or whole if it is a notebook's."""
         import cloudpickle
 
-        return _received, (cloudpickle.dumps((self.build, self.version)),)
+        with _sent_whole(sys.modules.get(getattr(self.build, "__module__", ""))):
+            return _received, (cloudpickle.dumps((self.build, self.version)),)
+
+
+@contextmanager
+def _sent_whole(module: ModuleType | None) -> Iterator[None]:
+    """Send what is in a module of the current folder whole: workers import nothing from there."""
+    import cloudpickle
+
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or Path(file).resolve().parent != Path.cwd().resolve():
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def _received(data: bytes) -> OwnNetwork:

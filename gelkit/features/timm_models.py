@@ -44,11 +44,9 @@ def list_timm() -> list[str]:
         return []
     import timm
 
-    tagged = {*timm.list_models(include_tags=True), *timm.list_pretrained()}
-    without = {*timm.list_models()} - {name.partition(".")[0] for name in tagged if "." in name}
-    return [
-        f"{PREFIX}{name}" for name in sorted({name for name in tagged if "." in name} | without)
-    ]
+    tagged = {name for name in timm.list_models(include_tags=True) if "." in name}
+    bare = set(timm.list_models()) - {name.partition(".")[0] for name in tagged}
+    return [f"{PREFIX}{name}" for name in sorted(tagged | bare)]
 
 
 def find_in_timm(name: str) -> Backbone | None:

@@ -89,12 +89,18 @@ ENGINES = [
 ]
 
 
+@pytest.mark.parametrize("is_imported", [False, True], ids=["its own", "of a file beside it"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_function_of_a_program_works_in_workers(
-    engine: str, samples: Path, tmp_path: Path
+    engine: str, is_imported: bool, samples: Path, tmp_path: Path
 ) -> None:
     """A network of a notebook could be built nowhere but in the notebook itself."""
-    (tmp_path / "program.py").write_text(SCRIPT)
+    before, _, after = SCRIPT.partition("data, cache, engine")
+    (tmp_path / "beside.py").write_text(before)
+    imported = "import json, sys, gelkit\nfrom beside import build\ndata, cache, engine"
+    (tmp_path / "program.py").write_text(
+        f"{imported if is_imported else SCRIPT}" + (after if is_imported else "")
+    )
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "program.py", samples, tmp_path / "cache", engine],
         cwd=tmp_path,
@@ -119,6 +125,11 @@ def _install(folder: Path, name: str, registered: str) -> None:
     (about / "entry_points.txt").write_text(f"[gelkit.backbones]\n{name} = offering\n")
 
 
+def _folder(tmp_path: Path) -> Path:
+    (tmp_path / "installed").mkdir()
+    return tmp_path / "installed"
+
+
 def _gelkit(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
@@ -130,7 +141,7 @@ def _gelkit(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str
             *map(str, words),
         ],
         env=os.environ | {"PYTHONPATH": f"{folder}:{Path(gelkit.__file__).parents[1]}"},
-        cwd=folder,
+        cwd=folder.parent,
         capture_output=True,
         text=True,
     )
@@ -140,11 +151,12 @@ def test_a_network_of_an_installed_package_works_in_every_command(
     samples: Path, tmp_path: Path
 ) -> None:
     """A laboratory's own network could be used in a notebook alone."""
-    _install(tmp_path, "offered", "offered")
-    run = _gelkit(tmp_path, "features", samples, "--backbone", "offered")
+    folder = _folder(tmp_path)
+    _install(folder, "offered", "offered")
+    run = _gelkit(folder, "features", samples, "--backbone", "offered")
     assert run.returncode == 0, run.stderr
     assert "20 x 7 in features/offered-built-cpu-" in run.stdout
-    again = _gelkit(tmp_path, "features", samples, "--backbone", "offered")
+    again = _gelkit(folder, "features", samples, "--backbone", "offered")
     assert "20 x 7" in again.stdout
 
 
@@ -152,8 +164,9 @@ def test_a_package_that_does_not_register_its_network_is_named(
     samples: Path, tmp_path: Path
 ) -> None:
     """A user would be told that there is no such network, though it is installed."""
-    _install(tmp_path, "offered", "something_else")
-    run = _gelkit(tmp_path, "features", samples, "--backbone", "offered")
+    folder = _folder(tmp_path)
+    _install(folder, "offered", "something_else")
+    run = _gelkit(folder, "features", samples, "--backbone", "offered")
     assert run.returncode == 1
     assert "Expected the package offering to register the network offered" in run.stderr
 
