@@ -182,7 +182,7 @@ def _by_onnx(frozen: FrozenBackbone, views: npt.NDArray[np.uint8]) -> npt.NDArra
                 dynamo=True,
                 external_data=False,
                 input_names=["greys"],
-                dynamic_shapes=({0: torch.export.Dim("images")},),
+                dynamic_shapes=({0: torch.export.Dim("images", min=2)},),
                 verbose=False,
             )
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -216,7 +216,8 @@ def _write_onnx(frozen: FrozenBackbone, head: keras.Model, size: int, path: Path
                 external_data=False,
                 input_names=[INPUT],
                 output_names=_OUTPUTS,
-                dynamic_shapes={INPUT: {0: torch.export.Dim("images")}},
+                # attention of torch's own asks whether there is one image; the check tries that
+                dynamic_shapes={INPUT: {0: torch.export.Dim("images", min=2)}},
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:

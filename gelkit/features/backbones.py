@@ -188,5 +188,7 @@ def _looked_up(name: str) -> Backbone:
     row = find(name)
     if row is None:
         more = "another of torchvision's, or of timm's as timm/NAME (gelkit backbones lists them)"
-        raise UnknownNameError("backbone", name, BACKBONES, list_names(), more)
+        others = list_names()
+        untagged = [other.partition(".")[0] for other in others]
+        raise UnknownNameError("backbone", name, BACKBONES, [*untagged, *others], more)
     return row

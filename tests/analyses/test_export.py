@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tifffile
@@ -25,11 +26,13 @@ from torch import nn
 from torchvision.models._api import register_model
 
 import gelkit
+from gelkit.analyses import export
 from gelkit.analyses.export import Exported, export_model
 from gelkit.analyses.preprocessing import classifying_program, describe_preprocessing
 from gelkit.errors import GelkitError, UsageError
-from gelkit.features.backbones import BACKBONES, get_backbone
+from gelkit.features.backbones import BACKBONES, Backbone, Preprocessing, get_backbone
 from gelkit.features.cache import Cache
+from gelkit.features.freezing import freeze
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.features.workers import Rendering, Setup, Task
 from gelkit.heads.configurations import choose_configurations
@@ -466,6 +469,25 @@ def test_the_program_refuses_what_it_would_get_wrong(mode: str, tmp_path: Path) 
     picture.save(tmp_path / "picture.png", save_all=bool(others), append_images=others)
     with pytest.raises(ValueError, match="expected"):
         names["read_grey"](tmp_path / "picture.png")
+
+
+def test_a_vision_transformer_is_exported_for_any_number_of_images(tmp_path: Path) -> None:
+    """Attention asks whether there is one image, and torch refuses to export for any number."""
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        image_size=64, patch_size=32, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8
+    )
+    row = Backbone("tiny", "torchvision", "", "heads.head", 8, 0, 0.0, "")
+    frozen = freeze(model, replace(row, preprocessing=Preprocessing(64)))
+    head = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2, activation="softmax")])
+    export._write_onnx(frozen, head, 64, tmp_path / "model.onnx")
+    views = np.random.default_rng(0).integers(0, 256, (5, 64, 64), np.uint8)
+    expected = frozen(torch.from_numpy(views)[:, None].float()).numpy()
+    alone, others = export._run(tmp_path / "model.onnx", views)
+    found = np.concatenate([alone[0], others[0]])
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
