@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 TPU_CHIPS := 0x(0027|005e|0063|006f|0056|0062|0076)
 TPU := $(shell grep -lx 0x1ae0 /sys/bus/pci/devices/*/vendor 2>/dev/null \
 	| sed 's/vendor$$/device/' | xargs -r grep -lxE '$(TPU_CHIPS)')
-EXTRA := $(if $(TPU),tpu,xla)
+EXTRA := $(if $(TPU),tpu,xla),pretrained
 
 NAME := $(shell basename "$(DATA)" .csv)
 OUT ?= results/$(NAME)
@@ -76,7 +76,7 @@ help:  ## list the targets and variables
 	@echo "Variables:"
 	@echo "  DATA=        folder with a sub-folder for each class, or a CSV manifest [$(DATA)]"
 	@echo "  TEST=        held-out images of the same classes, for evaluate"
-	@echo "  WEIGHTS=     imagenet, random, or auto: imagenet if it can be had [$(WEIGHTS)]"
+	@echo "  WEIGHTS=     imagenet, random, or auto: pretrained where they can be had [$(WEIGHTS)]"
 	@echo "  SECONDS=     how long to fuzz [$(SECONDS)]"
 	@echo "  CACHE=       folder of the embeddings [$(CACHE)]"
 	@echo "  OUT=         folder of the results [$(OUT)]"

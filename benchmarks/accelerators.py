@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gelkit.features.backbones import BACKBONES, Backbone, freeze
+from gelkit.features.backbones import Backbone, default_backbones, get_backbone
 from gelkit.features.devices import Device
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import count_chips, open_device
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE, PRECISIONS
 from gelkit.features.weights import load_weights
@@ -89,7 +90,7 @@ def find_peak(device: str) -> float | None:
 def measure(hardware: str, kernel: str, batch_size: int, seconds: float) -> Iterator[Rate]:
     """Yield the rate of each backbone in each precision that the kernel knows."""
     precisions = CPU_KERNELS[kernel].precisions if hardware == "cpu" else tuple(PRECISIONS)
-    for backbone in BACKBONES.values():
+    for backbone in map(get_backbone, default_backbones()):
         model = freeze(load_weights(backbone, "random")[0], backbone)
         for precision in precisions:
             device = open_device(hardware, kernel, precision)

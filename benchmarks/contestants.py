@@ -78,7 +78,7 @@ def _whole_model(backbone: str) -> Any:
 
     row = get_backbone(backbone)
     model, _ = load_weights(row, "random")
-    parent, _, name = row.last_layer.rpartition(".")
+    parent, _, name = row.layer.rpartition(".")
     setattr(model.get_submodule(parent), name, nn.Identity())
     return model.eval()
 
@@ -181,7 +181,8 @@ def _run_ceiling(job: Job) -> Outcome:
 def _run_part_of_ceiling(job: Job) -> Outcome:
     import numpy as np
 
-    from gelkit.features.backbones import freeze, get_backbone
+    from gelkit.features.backbones import get_backbone
+    from gelkit.features.freezing import freeze
     from gelkit.features.hardware import open_device
     from gelkit.features.weights import load_weights
     from gelkit.images.formats import decode

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gelkit.features.backbones import BACKBONES
     from gelkit.features.embeddings import Embeddings
     from gelkit.features.extraction import Workforce, extract, load
+    from gelkit.features.own_networks import register_backbone
     from gelkit.features.recipe import RecipeOptions
     from gelkit.features.streaming import CacheReader, open_cache
     from gelkit.heads.architectures import HEADS, OPTIMIZERS, build_head
@@ -62,6 +63,7 @@ _HOMES = {
     "predict": "gelkit.analyses.prediction",
     "read_catalog": "gelkit.images.catalog",
     "read_results": "gelkit.heads.results",
+    "register_backbone": "gelkit.features.own_networks",
     "write_report": "gelkit.report.page",
 }
 """Where the public names live; each is imported when it is first used."""
@@ -97,6 +99,7 @@ __all__ = [
     "predict",
     "read_catalog",
     "read_results",
+    "register_backbone",
     "write_report",
 ]
 

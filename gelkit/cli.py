@@ -88,6 +88,7 @@ for _command in (
     reuse.duplicates,
     reuse.export,
     upkeep.cache,
+    upkeep.backbones,
     upkeep.doctor,
 ):
     main.add_command(_command)

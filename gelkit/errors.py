@@ -20,14 +20,24 @@ class UnknownNameError(UsageError):
 
     :param kind: of what: ``backbone``, ``hardware``; also the name of its option.
     :param known: the names that there are.
+    :param others: further names, too many to be listed.
+    :param more: what these others are.
     """
 
-    def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        given: str,
+        known: Iterable[str],
+        others: Iterable[str] = (),
+        more: str = "",
+    ) -> None:
         names = list(known)
         article = "an" if kind[0] in "aeiou" else "a"
+        listed = f"{', '.join(names)}; or {more}" if more else ", ".join(names)
         super().__init__(
-            f"Expected {article} {kind}: {', '.join(names)}. Received: {given!r}."
-            f"{_meant(kind, given, names)}"
+            f"Expected {article} {kind}: {listed}. Received: {given!r}."
+            f"{_meant(kind, given, [*names, *others])}"
         )
 
 

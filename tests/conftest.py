@@ -163,6 +163,14 @@ def ending(request: pytest.FixtureRequest) -> Ending:
     return ENDINGS[request.param]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _notes_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what gelkit notes for its user away from whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GELKIT_NOTES", str(tmp_path_factory.mktemp("notes")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of 20 synthetic images in two classes."""

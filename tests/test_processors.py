@@ -28,6 +28,7 @@ PROCESSORS = {
 """What has the libraries compute as on a processor of the kind; all else is the machine's own."""
 
 ARITHMETIC = (
+    "tests/features/test_agreement.py",
     "tests/features/test_backbones.py",
     "tests/features/test_device_contract.py",
     "tests/features/test_devices.py",

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from gelkit.analyses.preprocessing import INPUT, classifying_program, describe_preprocessing
 from gelkit.errors import GelkitError, UsageError
-from gelkit.features.backbones import freeze, get_backbone
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.recipe import Recipe
 from gelkit.features.weights import load_weights
@@ -33,12 +33,12 @@ from gelkit.heads.saved import SavedHead, head_path
 from gelkit.heads.training import load_head, predict
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.samples import draw_samples
-from gelkit.images.views import VIEW_SIZE
 from gelkit.progress import Progress, silent
 
 if TYPE_CHECKING:
     import keras
-    from torch import nn
+
+    from gelkit.features.frozen import FrozenBackbone
 
 TOLERANCE = 1e-4
 """Between the probabilities of ONNX Runtime and those of torch and Keras."""
@@ -98,7 +98,7 @@ def export_model(
 ) -> Exported:
     """Write a saved head and its backbone into a new folder, for use without gelkit.
 
-    ``model.onnx`` goes from views (images x 1 x 224 x 224), uint8, to embeddings and to
+    ``model.onnx`` goes from views (images x 1 x height x width), uint8, to embeddings and to
     probabilities, normalisation and standardisation included: one file, so that no program can
     put together parts that do not belong together, and whole numbers, so that greys of 0 to 1 are
     refused instead of taken for black. ``preprocessing.json`` describes how a file becomes a view,
@@ -127,13 +127,13 @@ def export_model(
     with _new_folder(destination) as folder:
         frozen, weights_sha256 = _load_backbone(head)
         keras_head = load_head(head_path(out, head.configuration))
-        _write_onnx(frozen, keras_head, folder / MODEL_FILE)
+        _write_onnx(frozen, keras_head, head.recipe.view_size, folder / MODEL_FILE)
         progress(what, 1, 3)
         agreement = _checked(folder / MODEL_FILE, frozen, keras_head, out, head.recipe)
         progress(what, 2, 3)
         shutil.copyfile(head_path(out, head.configuration), folder / HEAD_FILE)
         exported = Exported(destination, head, agreement)
-        _write_texts(folder, exported, weights_sha256, frozen)
+        _write_texts(folder, exported, weights_sha256)
     progress(what, 3, 3)
     return exported
 
@@ -185,14 +185,14 @@ def _new_folder(destination: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _load_backbone(head: SavedHead) -> tuple[nn.Sequential, str]:
-    row, options = get_backbone(head.configuration.backbone), head.options
+def _load_backbone(head: SavedHead) -> tuple[FrozenBackbone, str]:
+    row, options = head.recipe.network, head.options
     model, sha256 = load_weights(row, options.weights, options.weights_seed, options.weights_dir)
     return freeze(model, row), sha256
 
 
-def _write_onnx(frozen: nn.Sequential, head: keras.Model, path: Path) -> None:
-    """Write backbone and head as one graph, for any number of images."""
+def _write_onnx(frozen: FrozenBackbone, head: keras.Model, size: int, path: Path) -> None:
+    """Write backbone and head as one graph, for any number of views of a size."""
     import torch
 
     class Whole(torch.nn.Module):
@@ -205,7 +205,7 @@ def _write_onnx(frozen: nn.Sequential, head: keras.Model, path: Path) -> None:
             embeddings = self.backbone(greys.float())
             return embeddings, self.head(embeddings, training=False)
 
-    example = torch.zeros((2, 1, VIEW_SIZE, VIEW_SIZE), dtype=torch.uint8)
+    example = torch.zeros((2, 1, size, size), dtype=torch.uint8)
     try:
         with torch.no_grad(), _quiet("torch.onnx"):
             torch.onnx.export(
@@ -239,7 +239,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _checked(
-    path: Path, frozen: nn.Sequential, head: keras.Model, out: Path, recipe: Recipe
+    path: Path, frozen: FrozenBackbone, head: keras.Model, out: Path, recipe: Recipe
 ) -> Agreement:
     """Compare ONNX Runtime with torch and Keras, for one image and for several at once.
 
@@ -292,7 +292,13 @@ def _views_to_check(out: Path, recipe: Recipe) -> tuple[npt.NDArray[np.uint8], s
 
 def _render(catalog: Catalog, recipe: Recipe) -> list[npt.NDArray[np.uint8]]:
     """Return the views of some of a catalog's images, evenly spread, that can be read."""
-    rendering = Rendering(recipe.geometry, recipe.window, decoding=recipe.decoding)
+    rendering = Rendering(
+        recipe.geometry,
+        recipe.window,
+        recipe.view_size,
+        recipe.interpolation,
+        decoding=recipe.decoding,
+    )
     chosen = catalog.images[:: max(1, -(-len(catalog) // _NUM_CHECKED))]
     prepared = [
         prepare(Task(image.path, image.name, sha256="", page=image.page), rendering)
@@ -301,13 +307,11 @@ def _render(catalog: Catalog, recipe: Recipe) -> list[npt.NDArray[np.uint8]]:
     return [image.views[0] for image in prepared if isinstance(image, Prepared)]
 
 
-def _write_texts(
-    folder: Path, exported: Exported, weights_sha256: str, frozen: nn.Sequential
-) -> None:
+def _write_texts(folder: Path, exported: Exported, weights_sha256: str) -> None:
     recipe = exported.head.recipe
     texts = {
         DESCRIPTION_FILE: _json(_describe(folder, exported, weights_sha256)),
-        PREPROCESSING_FILE: _json(describe_preprocessing(recipe, *_normalisation(frozen))),
+        PREPROCESSING_FILE: _json(describe_preprocessing(recipe)),
         README_FILE: _readme(exported),
     }
     program = classifying_program(recipe)
@@ -315,16 +319,6 @@ def _write_texts(
         texts[PROGRAM_FILE] = program
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
-
-
-def _normalisation(frozen: nn.Sequential) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of the channels, of greys from 0 to 1.
-
-    The model's first layer computes grey / (255 std) - mean / std; six digits undo its rounding.
-    """
-    weight, bias = (values.double().numpy().ravel() for values in frozen[0].state_dict().values())
-    std = 1 / (255 * weight)
-    return [*np.round(-bias * std, 6).tolist()], [*np.round(std, 6).tolist()]
 
 
 def _describe(folder: Path, exported: Exported, weights_sha256: str) -> dict[str, Any]:
@@ -366,6 +360,7 @@ def _readme(exported: Exported) -> str:
     return _README.format(
         name=head.configuration.name,
         weights=head.recipe.weights,
+        size=head.recipe.view_size,
         agreement=exported.agreement,
         run=_NO_PROGRAM if program is None else _RUN.format(program=program),
         random=_RANDOM if head.recipe.weights == "random" else "",
@@ -379,7 +374,7 @@ A frozen backbone (weights: {weights}) and a trained head as one ONNX model, exp
 {random}
 | file | what it is |
 |---|---|
-| `model.onnx` | from `greys`, uint8 (images x 1 x 224 x 224), to `embeddings` and \
+| `model.onnx` | from `greys`, uint8 (images x 1 x {size} x {size}), to `embeddings` and \
 `probabilities`, float32; normalisation and standardisation are inside |
 | `preprocessing.json` | how a file becomes such greys, for any depth and format |
 | `model.json` | the classes in the order of `probabilities`, the recipe, fingerprints, versions |

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from gelkit.features.recipe import Recipe
 from gelkit.images.formats import POLARITIES, DecodeOptions
 from gelkit.images.luminance import WEIGHTS
-from gelkit.images.views import GEOMETRIES, VIEW_SIZE, WINDOWS
+from gelkit.images.views import GEOMETRIES, INTERPOLATIONS, WINDOWS
 
 SCHEMA = "gelkit preprocessing 1"
 INPUT = "greys"
@@ -51,11 +50,12 @@ def lay_on_white(grey, alpha):
 
 
 def resize(grey, width, height):
-    return np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(grey.resize((width, height), Image.Resampling.{filter}))
 
 
 def render(grey):
-%s
+    size = {size}
+{rendering}
 
 def main(paths):
     if not paths:
@@ -85,16 +85,16 @@ if __name__ == "__main__":
 '''
 
 _RENDERING = {
-    "stretch": f"""\
-    return resize(grey, {VIEW_SIZE}, {VIEW_SIZE})
+    "stretch": """\
+    return resize(grey, size, size)
 """,
-    "pad": f"""\
-    scale = {VIEW_SIZE} / max(grey.size)
+    "pad": """\
+    scale = size / max(grey.size)
     width, height = (max(1, round(side * scale)) for side in grey.size)
     inner = resize(grey, width, height)
     border = np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
-    view = np.full(({VIEW_SIZE}, {VIEW_SIZE}), int(np.median(border)), np.uint8)
-    top, left = ({VIEW_SIZE} - height) // 2, ({VIEW_SIZE} - width) // 2
+    view = np.full((size, size), int(np.median(border)), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
     view[top : top + height, left : left + width] = inner
     return view
 """,
@@ -102,14 +102,8 @@ _RENDERING = {
 """The body of the program's ``render``, by geometry."""
 
 
-def describe_preprocessing(
-    recipe: Recipe, mean: Sequence[float], std: Sequence[float]
-) -> dict[str, Any]:
-    """Return, for JSON, how a file becomes a view, which the model takes, and what it does to that.
-
-    :param mean: of the three channels, of values of 0 to 1, as the model takes it away.
-    :param std: the same, as the model divides by it.
-    """
+def describe_preprocessing(recipe: Recipe) -> dict[str, Any]:
+    """Return, for JSON, how a file becomes a view, and how the model normalises that."""
     red, green, blue = WEIGHTS
     return {
         "schema": SCHEMA,
@@ -140,8 +134,8 @@ def describe_preprocessing(
         "geometry": {"name": recipe.geometry, "meaning": GEOMETRIES[recipe.geometry]},
         "resize": {
             "size": recipe.view_size,
-            "filter": "bilinear",
-            "antialias": True,
+            "filter": recipe.interpolation,
+            "antialias": recipe.interpolation != "nearest",
             "as": "Pillow's Image.resize",
         },
         "rounding": "clipped to 0 and 1, times 255, to the nearest whole number, halves to even",
@@ -156,8 +150,8 @@ def describe_preprocessing(
         "normalisation": {
             "inside_the_model": True,
             "of": "grey / 255, copied to red, green and blue",
-            "mean": list(mean),
-            "std": list(std),
+            "mean": list(recipe.mean),
+            "std": list(recipe.std),
         },
     }
 
@@ -171,4 +165,12 @@ def classifying_program(recipe: Recipe) -> str | None:
     """
     if recipe.decoding != DecodeOptions():
         return None
-    return _PROGRAM % _RENDERING[recipe.geometry]
+    parts = {
+        "{filter}": INTERPOLATIONS[recipe.interpolation].name,
+        "{size}": str(recipe.view_size),
+        "{rendering}\n": _RENDERING[recipe.geometry],
+    }
+    program = _PROGRAM
+    for place, part in parts.items():
+        program = program.replace(place, part)
+    return program

@@ -36,7 +36,11 @@ class LocalPath(click.Path):
 
 
 backbones_option = click.option(
-    "--backbone", "backbones", multiple=True, help="May be given several times.  [default: all]"
+    "--backbone",
+    "backbones",
+    multiple=True,
+    help="A network's name, as gelkit backbones lists them; may be given several times.  "
+    "[default: resnet18, vgg16, mobilenet-v3]",
 )
 
 allow_outside_option = click.option(
@@ -105,10 +109,11 @@ def recipe_options(command: Command) -> Command:
         caches_option,
         click.option(
             "--weights",
-            default="imagenet",
+            default="pretrained",
             show_default=True,
-            help="imagenet, random, a torchvision name (IMAGENET1K_V2), the path of a .pth "
-            "file, or auto: imagenet if it can be had, else random for all.",
+            help="pretrained (the network's own), random, a torchvision name (IMAGENET1K_V2), the "
+            "path of a .pth or .safetensors file, or auto: pretrained if they can be had, else "
+            "random for all.",
         ),
         click.option(
             "--weights-seed", default=0, show_default=True, help="Seed of random weights."
@@ -117,6 +122,12 @@ def recipe_options(command: Command) -> Command:
             "--weights-dir",
             type=LocalPath(file_okay=False),
             help="Folder of downloaded weights files; nothing is downloaded then.",
+        ),
+        click.option(
+            "--input-size",
+            type=click.IntRange(32, 2048),
+            help="Pixels along each side of what the backbone is shown.  [default: what its "
+            "weights want, mostly 224]",
         ),
         view_options,
         click.option(

@@ -31,8 +31,9 @@ from gelkit.commands.options import (
     training_options,
 )
 from gelkit.errors import GelkitError, UsageError
+from gelkit.features.auto_weights import choose_pairs
 from gelkit.features.extraction import Workforce, carry_out, plan_views, standing_by
-from gelkit.features.planning import choose_weights, identify
+from gelkit.features.planning import identify
 from gelkit.images.shares import Share, parse_share
 from gelkit.report.summary import costs, done, failed, skipped
 
@@ -108,13 +109,12 @@ def features(
       gelkit features my_gels --shard 3/16
       gelkit features my_gels --engine ray --address auto
     """
-    from gelkit.features.backbones import BACKBONES
     from gelkit.features.hardware import require_hardware
 
     if share is not None and recipe["weights"] == "auto":
         raise UsageError(
-            "Expected --weights imagenet, random or others by name, with --shard. Received: auto, "
-            "which each process would choose for itself."
+            "Expected --weights pretrained, random or others by name, with --shard. Received: "
+            "auto, which each process would choose for itself."
         )
     limits = chosen_limits(recipe)
     workforce = Workforce(workers, batch_size, limits, engine, address)
@@ -125,31 +125,31 @@ def features(
         )
     catalog = identified.catalog
     echo_if_any(skipped(catalog))
-    pairs = list(dict.fromkeys((b, h) for h in hardware for b in backbones or tuple(BACKBONES)))
-    options = choose_weights(identified, pairs, cache=cache, options=gelkit.RecipeOptions(**recipe))
+    options = gelkit.RecipeOptions(**recipe)
+    pairs = choose_pairs(identified, hardware, backbones, cache=cache, options=options)
     plans = [
-        planned
-        for backbone, name in pairs
+        (planned, chosen)
+        for (backbone, name), chosen in pairs.items()
         for planned in plan_views(
             identified,
             backbone=backbone,
             hardware=name,
             cache=cache,
-            options=options,
+            options=chosen,
             views=views,
             limits=limits,
         )
     ]
-    echo(costs(plans))
-    for planned in plans:
+    echo(costs([planned for planned, _ in plans]))
+    for planned, _ in plans:
         if planned.tasks and engine == "local":
             require_hardware(planned.recipe.hardware, planned.recipe.kernel)
     failures: dict[tuple[str, str], Failure] = {}
     tables = []
-    with standing_by(workforce, plans):
-        for planned in plans:
+    with standing_by(workforce, [planned for planned, _ in plans]):
+        for planned, chosen in plans:
             with bars() as progress:
-                its = carry_out(planned, options=options, workforce=workforce, progress=progress)
+                its = carry_out(planned, options=chosen, workforce=workforce, progress=progress)
             failures |= {(failure.name, failure.sha256): failure for failure in its}
             tables += [str(planned.cache.failures_file)] if its else []
             echo(done(planned, its))
@@ -232,11 +232,7 @@ def heads(
     catalog = gelkit.read_catalog(data, allow_outside=allow_outside)
     folder = out or Path("results", catalog.name)
     axes = (backbones, heads_, optimizers)
-    chosen, left_out = (
-        (gelkit.choose_configurations(hardware, *axes), "")
-        if hardware
-        else choose_available(cache, options, *axes)
-    )
+    chosen, left_out = choose_available(cache, options, hardware, *axes)
     with bars() as progress:
         results = gelkit.compare(
             catalog,

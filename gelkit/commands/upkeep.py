@@ -10,10 +10,20 @@ import click
 import gelkit
 from gelkit.commands.console import bars, echo, echo_if_any
 from gelkit.commands.options import AnyPath, LocalPath, caches_option, one_recipe_options
+from gelkit.errors import UsageError
 from gelkit.features.inventory import take_inventory
 from gelkit.features.merging import merge
 from gelkit.features.verification import verify
-from gelkit.report.summary import findings, inventories, merged, speeds, verified
+from gelkit.report.summary import (
+    findings,
+    inventories,
+    merged,
+    names_alone,
+    networks,
+    outcomes,
+    speeds,
+    verified,
+)
 
 
 @click.group()
@@ -157,3 +167,44 @@ def doctor(weights_dir: Path | None, measure: bool) -> None:
         with bars() as progress:
             measured = diagnosis.measure_kernels(progress=progress)
         echo(speeds(measured))
+    echo_if_any(outcomes(diagnosis.find_outcomes()))
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option(
+    "--weights-dir",
+    type=LocalPath(file_okay=False),
+    help="Look for weights files here instead of in the libraries' own folders.",
+)
+def backbones(words: tuple[str, ...], weights_dir: Path | None) -> None:
+    """List the networks that --backbone takes, those in whose name all WORDS occur.
+
+    Those of gelkit's table, your own, torchvision's, and timm's where the extra 'timm' is
+    installed; without WORDS, the first two. Says how long an embedding is, how many pixels along
+    each side the network is shown, and whether its weights are here. Nothing is downloaded.
+
+    \b
+    Examples:
+      gelkit backbones
+      gelkit backbones dinov2 small
+      gelkit backbones convnext_tiny
+    """
+    from gelkit.features.backbones import BACKBONES
+    from gelkit.features.networks import MOST_DESCRIBED, describe_networks, find_networks
+    from gelkit.features.own_networks import list_own
+
+    found = find_networks(words)
+    first = [*BACKBONES, *list_own()]
+    if not found:
+        raise UsageError(
+            f"Expected words of a network's name. Received: {' '.join(words)!r}, which is in none. "
+            "Give fewer words, or install the extra 'timm' for timm's networks."
+        )
+    if words and len(found) > MOST_DESCRIBED:
+        echo(names_alone(found, MOST_DESCRIBED))
+        return
+    echo(networks(describe_networks(found if words else first, weights_dir)))
+    if not words:
+        more = len(found) - len(first)
+        echo(f"And {more:,} more by name: gelkit backbones WORDS, such as dinov2 or convnext.")

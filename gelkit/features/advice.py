@@ -17,7 +17,7 @@ from gelkit.text import counted
 Pairs = Sequence[tuple[str, str]]
 """Of a backbone and a hardware type."""
 
-_USUAL_WEIGHTS = ("imagenet", "random")
+_USUAL_WEIGHTS = ("pretrained", "random")
 
 
 def missing_embeddings(

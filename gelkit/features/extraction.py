@@ -29,7 +29,8 @@ from gelkit.features.planning import (
 )
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.shards import CacheError, Rows, concatenate, to_strings
-from gelkit.features.weights import WeightsError, find_weights
+from gelkit.features.weights import find_weights
+from gelkit.features.weights_files import WeightsError
 from gelkit.features.workers import Batch, Rendering, Setup, Task
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.formats import Limits
@@ -237,13 +238,12 @@ def load(
 
 def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup:
     recipe = planned.recipe
-    row = get_backbone(recipe.backbone)
     if workforce.engine == "local":  # a cluster's nodes may have what is not here
         require_hardware(recipe.hardware, recipe.kernel)  # before the weights: quicker to refuse
     if options.weights != "random":
         _require_weights(planned, options)  # once, not in every worker
     return Setup(
-        backbone=row,
+        backbone=recipe.network,
         weights=options.weights,
         weights_seed=options.weights_seed,
         weights_dir=options.weights_dir,
@@ -253,6 +253,8 @@ def _setup(planned: Plan, options: RecipeOptions, workforce: Workforce) -> Setup
         rendering=Rendering(
             recipe.geometry,
             recipe.window,
+            recipe.view_size,
+            recipe.interpolation,
             tuple(filter(None, recipe.augmentations.split(","))),
             recipe.decoding,
             workforce.limits,
@@ -352,6 +354,12 @@ class _Unpublished:
             raise CacheError(
                 f"Expected weights whose SHA-256 begins with {self._digits}. Received: {weights}: "
                 "the file was exchanged while it was in use. Run again."
+            )
+        if self._weights not in (None, weights) and not self._digits:
+            raise CacheError(
+                f"Expected the network that made {self._cache.folder} (SHA-256 of its state: "
+                f"{self._weights}). Received: another ({weights}) under the same version. Register "
+                "it under another version, or build it with the same weights every time."
             )
         if self._weights not in (None, weights):
             raise CacheError(

@@ -20,8 +20,6 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
 """Activations by what torch's oneDNN operators call them."""
 
 _SUMS = (operator.add, operator.iadd, torch.add)
-_OWN_MEMORY = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-"""Modules whose result shares no memory with anything else."""
 
 
 class FusedConvolution(nn.Module):
@@ -46,7 +44,11 @@ class FusedConvolution(nn.Module):
         self._activation = activation
 
     def forward(self, pictures: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
-        """Convolve; ``added`` is added before the activation, and its memory takes the result."""
+        """Convolve; ``added`` is added before the activation, and its memory takes the result.
+
+        :param added: shares no memory with ``pictures``, which would be overwritten while it is
+            read.
+        """
         if added is None:
             convolved: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
                 pictures, self._weight, self._bias, *self._form, self._activation, [], ""
@@ -57,6 +59,10 @@ class FusedConvolution(nn.Module):
             added, pictures, self._weight, self._bias, *self._form, "add", 1.0, activation, [], ""
         )
         return added
+
+
+_OWN_MEMORY = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, FusedConvolution, WinogradConvolution)
+"""Modules whose result shares no memory with what they are given."""
 
 
 @dataclass(frozen=True)
@@ -121,20 +127,29 @@ def _followers(body: fx.GraphModule, node: fx.Node) -> _Followers:
 
 
 def _may_be_overwritten(body: fx.GraphModule, total: fx.Node, node: fx.Node) -> bool:
-    """Whether what a sum adds to a node is not needed after the sum, under any name."""
+    """Whether what a sum adds to a convolution is read by nothing else once that begins.
+
+    oneDNN writes the sum into the memory of what is added while it convolves. Where that is what
+    the convolution reads, it reads what it has written, and what comes out is wrong.
+    """
     others = [argument for argument in total.args if argument is not node]
     if len(others) != 1 or not isinstance(others[0], fx.Node):
         return False
     other = others[0]
-    module = _module(body, other)
-    of_its_own = isinstance(module, (*_OWN_MEMORY, FusedConvolution, WinogradConvolution))
     same_shape = other.meta["tensor_meta"].shape == node.meta["tensor_meta"].shape
     order = list(body.graph.nodes)
+    readers = [user for user in other.users if user is not total]
     return (
-        of_its_own
+        _has_own_memory(body, other)
         and same_shape
-        and all(order.index(user) <= order.index(total) for user in other.users)
+        and all(_has_own_memory(body, user) for user in readers)  # no second name for it
+        and all(user is not node and order.index(user) < order.index(total) for user in readers)
     )
+
+
+def _has_own_memory(body: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node's result shares no memory with anything that the node is given."""
+    return isinstance(_module(body, node), _OWN_MEMORY)
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

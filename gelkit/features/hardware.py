@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import platform
@@ -133,11 +134,28 @@ def _open_cuda(precision: str) -> Device:
     return TorchDevice("cuda", f"cuda ({torch.cuda.get_device_name()})", precision)
 
 
+def describe_processor() -> str:
+    """Tell this machine's processor such that those which run other instructions differ.
+
+    Makers use one name for several generations; family, model, stepping and flags tell them apart.
+    """
+    facts = _processor_facts()
+    flags = " ".join(sorted(facts.get("flags", facts.get("Features", "")).split()))
+    numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
+    digits = hashlib.sha256(flags.encode()).hexdigest()[:8]
+    return f"{_processor()} ({'/'.join([*numbers, digits])})"
+
+
 def _processor() -> str:
-    models = Path("/proc/cpuinfo")
-    lines = models.read_text().splitlines() if models.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return _processor_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def _processor_facts() -> dict[str, str]:
+    """Return what Linux tells of the first processor; elsewhere nothing."""
+    file = Path("/proc/cpuinfo")
+    first = file.read_text().partition("\n\n")[0] if file.is_file() else ""
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 _CPU_OPENERS: Mapping[str, Callable[[str], Device]] = {

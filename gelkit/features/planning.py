@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,6 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
-from gelkit.features.weights import WeightsError, find_weights
 from gelkit.features.workers import Task, decoder_within
 from gelkit.images.catalog import Catalog, image_identity
 from gelkit.images.fingerprints import Fingerprints
@@ -22,8 +20,6 @@ from gelkit.images.reading import read_ahead, why_unread
 from gelkit.images.shares import Share
 from gelkit.paths import as_path
 from gelkit.progress import Progress, reported, silent
-
-logger = logging.getLogger(__name__)
 
 
 class MissingEmbeddingsError(GelkitError):
@@ -88,7 +84,9 @@ class Plan:
     @property
     def seconds_to_compute(self) -> float:
         """A rough guess: 5 s to start, 10 with XLA, 100 GFLOP/s a core, 8 ms an image to decode."""
-        operations = 2 * get_backbone(self.recipe.backbone).giga_operations
+        row = get_backbone(self.recipe.backbone)
+        pixels = (self.recipe.view_size / row.preprocessing.input_size) ** 2
+        operations = 2 * row.giga_operations * pixels
         start = 10 if self.recipe.hardware.startswith("tpu") else 5
         seconds = self.num_views * operations / 100 + len(self.tasks) * 0.008
         return start + seconds / (os.cpu_count() or 1)
@@ -220,50 +218,3 @@ def _distinct(tasks: Sequence[Task]) -> tuple[Task, ...]:
         if len(os.fsencode(task.path)) < len(os.fsencode(known.path)):
             chosen[task.sha256] = task
     return tuple(chosen.values())
-
-
-def choose_weights(
-    catalog: Catalog | Identified,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    cache: str | Path = "features",
-    options: RecipeOptions | None = None,
-) -> RecipeOptions:
-    """Resolve the weights ``auto``, once for all (backbone, hardware) pairs of a run.
-
-    What is cached completely wins, ``imagenet`` before ``random``; otherwise ``imagenet`` if it
-    can be had for all of the backbones. Falling back to ``random`` is logged as a warning.
-    """
-    options = options or RecipeOptions(weights="auto")
-    if options.weights != "auto":
-        return options
-    catalog = identify(catalog, cache)
-    if _is_cached(catalog, pairs, cache, replace(options, weights="imagenet")):
-        return replace(options, weights="imagenet")
-    if _is_cached(catalog, pairs, cache, replace(options, weights="random")):
-        logger.warning("weights auto: what is cached are embeddings of RANDOM weights; using them")
-        return replace(options, weights="random")
-    return replace(options, weights=_weights_to_be_had(pairs, options))
-
-
-def _is_cached(
-    catalog: Identified, pairs: Sequence[tuple[str, str]], cache: str | Path, options: RecipeOptions
-) -> bool:
-    return not any(
-        plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=options).missing
-        for backbone, hardware in pairs
-    )
-
-
-def _weights_to_be_had(pairs: Sequence[tuple[str, str]], options: RecipeOptions) -> str:
-    try:
-        for backbone in dict.fromkeys(backbone for backbone, _ in pairs):
-            find_weights(get_backbone(backbone), "imagenet", options.weights_dir)
-    except WeightsError as error:
-        logger.warning(
-            "weights auto: using RANDOM weights for all backbones, which says nothing of transfer "
-            "learning, because the ImageNet weights cannot be had. %s",
-            error,
-        )
-        return "random"
-    return "imagenet"

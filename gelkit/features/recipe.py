@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from gelkit.errors import UnknownNameError, UsageError
-from gelkit.features.backbones import get_backbone
-from gelkit.features.weights import WeightsIdentity, identify_weights
+from gelkit.features.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    Preprocessing,
+    get_backbone,
+)
+from gelkit.features.libraries import resized
+from gelkit.features.weights import identify_weights, with_weights
+from gelkit.features.weights_files import PRETRAINED, WeightsIdentity
 from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
 from gelkit.images.formats import DECODE_VERSION, DecodeOptions
-from gelkit.images.views import VIEW_SIZE, VIEW_VERSION, require_view_options
+from gelkit.images.views import VIEW_VERSION, require_view_options
 
 HARDWARE = ("cpu", "tpu", "cuda")
 """The hardware that can be asked for."""
@@ -54,8 +63,9 @@ _KERNEL_ELSEWHERE = {"tpu": "torch-xla-highest", "tpu-emulated": "torch-xla-high
 class RecipeOptions:
     """What a user may choose of a recipe, apart from backbone and hardware."""
 
-    weights: str = "imagenet"
-    """``imagenet``, ``random``, ``auto``, the name of torchvision weights, or a file's path."""
+    weights: str = PRETRAINED[0]
+    """``pretrained`` (``imagenet`` is the older word for that), ``random``, ``auto``, the name of
+    torchvision weights, or a file's path."""
     weights_seed: int = 0
     """Seed of ``random`` weights."""
     weights_dir: Path | None = None
@@ -79,8 +89,14 @@ class RecipeOptions:
     """A name of :data:`PRECISIONS`."""
     kernel: str = "torch"
     """A name of :data:`CPU_KERNELS`: what computes on ``cpu``."""
+    input_size: int | None = None
+    """Pixels along each side of what the backbone is shown; None: what its weights want."""
     emulate_tpu: bool = False
     """Run ``tpu`` on XLA's CPU client."""
+
+    def __post_init__(self) -> None:
+        if self.weights in PRETRAINED:  # one word for it, so that options compare equal
+            object.__setattr__(self, "weights", PRETRAINED[0])
 
     @property
     def decoding(self) -> DecodeOptions:
@@ -120,6 +136,25 @@ class Recipe:
     kernel: str
     hardware: str
     """``cpu``, ``tpu``, ``tpu-emulated`` or ``cuda``."""
+    interpolation: str = "bilinear"
+    """A name of :data:`gelkit.images.views.INTERPOLATIONS`."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Of each channel, of values of 0 to 1."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """The standard deviation of each channel, likewise."""
+    weights_revision: str = ""
+    """For weights from the Hugging Face hub: repository, commit and file."""
+    backbone_version: str = ""
+    """For a network of the user's own: the version that its owner gave it."""
+
+    @property
+    def network(self) -> Backbone:
+        """The backbone, as this recipe shows it pictures.
+
+        :raises UsageError: there is none of that name here.
+        """
+        shown = Preprocessing(self.view_size, self.interpolation, self.mean, self.std)
+        return replace(get_backbone(self.backbone), preprocessing=shown)
 
     @property
     def decoding(self) -> DecodeOptions:
@@ -136,11 +171,18 @@ class Recipe:
         """What the cache's folder is called: for people, and the first 8 digits for truth."""
         weights = self.weights.rpartition(".")[2].lower()
         augmented = "-augmented" if self.augmentations else ""
-        return f"{self.backbone}-{weights}-{self.hardware}{augmented}-{self.sha256[:8]}"
+        name = self.backbone.replace("/", "-")
+        return f"{name}-{weights}-{self.hardware}{augmented}-{self.sha256[:8]}"
 
     def to_json(self) -> str:
-        """Return the recipe as canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Return the recipe as canonical JSON.
+
+        A field that older versions had not is left out while it says what they meant, so that
+        their caches keep their names.
+        """
+        values = asdict(self)
+        implied = {name for name, value in _IMPLIED.items() if values[name] == value}
+        return json.dumps({name: values[name] for name in values.keys() - implied}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -148,11 +190,22 @@ class Recipe:
 
         :raises ValueError: it is no recipe of this version.
         """
-        values: dict[str, Any] = json.loads(text)
+        return cls.from_values(json.loads(text))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Recipe:
+        """Make a recipe of its fields' values, which may come from JSON, or an older version.
+
+        :raises ValueError: it is no recipe of this version.
+        """
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or not names - _IMPLIED.keys() <= set(values) <= names:
             raise ValueError(f"expected a recipe with the fields {', '.join(sorted(names))}")
-        return cls(**values)
+        typed: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**typed)
 
     def differences(self, other: Recipe) -> str:
         """Name the fields in which two recipes differ, with both values."""
@@ -162,6 +215,10 @@ class Recipe:
             for name in mine
             if mine[name] != others[name]
         )
+
+
+_IMPLIED = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+"""Fields that recipes of older versions had not, and what those meant."""
 
 
 def make_recipe(
@@ -189,12 +246,21 @@ def make_recipe(
             raise UnknownNameError(kind, given, known)
     if hardware == "cpu":
         _require_precision(CPU_KERNELS[options.kernel], options)
-    row = get_backbone(backbone)
-    weights = identify_weights(row, options.weights, options.weights_seed)
+    row = choose_backbone(backbone, options)
+    weights = identify_weights(row, options.weights, options.weights_seed, options.weights_dir)
     resolved = "tpu-emulated" if hardware == "tpu" and options.emulate_tpu else hardware
     names = require_augmentations(options.augmentations)
-    recipe = _recipe(row.name, row.last_layer, weights, options, resolved)
+    recipe = _recipe(row, weights, options, resolved)
     return replace(recipe, augmentations=",".join(names)) if augmented else recipe
+
+
+def choose_backbone(name: str, options: RecipeOptions) -> Backbone:
+    """Return a backbone that shows pictures as the options' weights and input size want it.
+
+    :raises UsageError: there is none of that name, or it takes no pictures of that size.
+    """
+    row = with_weights(get_backbone(name), options.weights)
+    return row if options.input_size is None else resized(row, options.input_size)
 
 
 def _require_precision(kernel: Kernel, options: RecipeOptions) -> None:
@@ -207,16 +273,17 @@ def _require_precision(kernel: Kernel, options: RecipeOptions) -> None:
 
 
 def _recipe(
-    backbone: str, layer: str, weights: WeightsIdentity, options: RecipeOptions, hardware: str
+    backbone: Backbone, weights: WeightsIdentity, options: RecipeOptions, hardware: str
 ) -> Recipe:
+    shown = backbone.preprocessing
     return Recipe(
-        backbone=backbone,
+        backbone=backbone.name,
         weights=weights.name,
         weights_sha256=weights.sha256,
         weights_seed=weights.seed,
         weights_scheme=weights.scheme,
-        layer=layer,
-        view_size=VIEW_SIZE,
+        layer=backbone.layer,
+        view_size=shown.input_size,
         view_version=VIEW_VERSION,
         geometry=options.geometry,
         window=options.window,
@@ -226,4 +293,9 @@ def _recipe(
         precision=options.precision,
         kernel=options.kernel if hardware == "cpu" else _KERNEL_ELSEWHERE.get(hardware, "torch"),
         hardware=hardware,
+        interpolation=shown.interpolation,
+        mean=shown.mean,
+        std=shown.std,
+        weights_revision=weights.revision,
+        backbone_version="" if backbone.own is None else backbone.own.version,
     )

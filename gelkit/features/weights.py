@@ -1,62 +1,145 @@
-"""Weights: named, fetched, verified before they are opened, or made at random."""
+"""Weights: named, found, verified before they are opened, or made at random."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.error import URLError
+from typing import TYPE_CHECKING, Any
 
-from gelkit.errors import GelkitError, UsageError
-from gelkit.features.backbones import Backbone, build_model
+from gelkit.errors import UsageError
+from gelkit.features.backbones import Backbone
+from gelkit.features.hub_weights import describe_hub, find_hub, identify_hub, require_hub
+from gelkit.features.libraries import build_model
+from gelkit.features.own_networks import AS_BUILT, build_own, hash_state
+from gelkit.features.packaged_weights import (
+    describe_packaged,
+    find_packaged,
+    identify_packaged,
+    require_packaged,
+)
+from gelkit.features.timm_models import build_with_weights_of_timm
+from gelkit.features.torchvision_models import registered_weights, without_auxiliary_heads
+from gelkit.features.torchvision_weights import (
+    describe_registered,
+    find_registered,
+    identify_registered,
+    registered,
+    require_registered,
+)
+from gelkit.features.weights_files import (
+    PRETRAINED,
+    WeightsError,
+    WeightsIdentity,
+    hash_file,
+    is_path,
+)
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-RANDOM_SCHEME = "torchvision-init-calibrated-1"
-"""torchvision's own initialisation, then batch norm calibrated on generated images."""
-
-_DOWNLOAD_TIMEOUT_SECS = 30.0
+_UNREADABLE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+"""What torch and timm raise for a file that holds no weights, or those of another model."""
 _CALIBRATION_IMAGES = 32
-
-
-class WeightsError(GelkitError):
-    """Weights cannot be had, or are not what they are called."""
+_USUAL = (*PRETRAINED, "random", "auto")
+"""Words for weights that are not the name of any."""
 
 
 @dataclass(frozen=True)
-class WeightsIdentity:
-    """What a recipe says of weights."""
+class Source:
+    """Where weights come from that have a name: a row of those below.
 
-    name: str
-    """torchvision's name, ``random`` or ``file``."""
-    sha256: str = ""
-    """Of a file: its SHA-256; of torchvision's files: the 8 digits that torchvision publishes."""
-    seed: int | None = None
-    scheme: str = ""
+    Each takes the backbone, the name of the weights, and the folder of weights files or None.
+    """
+
+    identify: Callable[[Backbone, str, Path | None], WeightsIdentity]
+    find: Callable[[Backbone, str, Path | None], Path | None]
+    """Return a file's path, fetched if need be; None where the network brings its weights."""
+    require: Callable[[Backbone, str, Path, str, Path | None], None]
+    """Check a file that was found, with its SHA-256, before it is opened."""
+    describe: Callable[[Backbone, Path | None], str]
+    """Say whether the default weights are here, or where they come from; asks no network."""
 
 
-def identify_weights(backbone: Backbone, weights: str, seed: int = 0) -> WeightsIdentity:
-    """Tell the identity of weights without opening, or needing, torchvision's files.
+_PACKAGE = Source(identify_packaged, find_packaged, require_packaged, describe_packaged)
+_REGISTRY = Source(identify_registered, find_registered, require_registered, describe_registered)
+_HUB = Source(identify_hub, find_hub, require_hub, describe_hub)
 
-    :param weights: ``imagenet`` (the backbone's default), ``random``, torchvision's name of
+
+def _source(backbone: Backbone) -> Source:
+    if backbone.packaged is not None:
+        return _PACKAGE
+    return _HUB if backbone.library == "timm" else _REGISTRY
+
+
+def describe_availability(backbone: Backbone, weights_dir: Path | None = None) -> str:
+    """Say whether a backbone's default weights are here, or where they come from.
+
+    Nothing is downloaded, opened or verified.
+    """
+    if backbone.own is not None:
+        return "its own"
+    return _source(backbone).describe(backbone, weights_dir)
+
+
+def _as_built(backbone: Backbone, weights: str) -> WeightsIdentity:
+    if weights not in (*PRETRAINED, "auto", AS_BUILT):
+        raise UsageError(
+            f"Expected the weights pretrained, or the path of a file, for {backbone.name}: a "
+            f"network of one's own brings its weights. Received: {weights!r}."
+        )
+    return WeightsIdentity(AS_BUILT)
+
+
+def random_scheme(library: str) -> str:
+    """Name how random weights are made: as the library does, then batch norm is calibrated."""
+    return f"{library}-init-calibrated-1"
+
+
+def with_weights(backbone: Backbone, weights: str) -> Backbone:
+    """Return a backbone that is shown what other weights of it were trained on.
+
+    :raises UsageError: torchvision registers no such weights.
+    """
+    if weights in _USUAL or is_path(weights) or backbone.library != "torchvision":
+        return backbone
+    name, url = registered(backbone, weights)
+    if name == backbone.weights:
+        return backbone
+    shown = registered_weights(backbone.model)[name.rpartition(".")[2]][1]
+    return replace(backbone, weights=name, weights_url=url, preprocessing=shown)
+
+
+def identify_weights(
+    backbone: Backbone, weights: str, seed: int = 0, weights_dir: Path | None = None
+) -> WeightsIdentity:
+    """Tell the identity of weights without opening them.
+
+    Of torchvision's and packaged files it is known without having them.
+
+    :param weights: ``pretrained`` (the backbone's default), ``random``, torchvision's name of
         weights (``IMAGENET1K_V2`` or in full), or a path.
     :raises UsageError: not such a thing.
-    :raises WeightsError: a path that cannot be read.
+    :raises WeightsError: a path that cannot be read, or weights that nothing here says anything of.
     """
+    if backbone.own is not None and not is_path(weights):
+        return _as_built(backbone, weights)
     if weights == "random":
-        return WeightsIdentity("random", seed=seed, scheme=RANDOM_SCHEME)
-    if _is_path(weights):
-        return WeightsIdentity("file", sha256=_sha256(Path(weights)))
-    name, url = _registered(backbone, weights)
-    return WeightsIdentity(name, sha256=_published_digits(url))
+        return WeightsIdentity("random", seed=seed, scheme=random_scheme(backbone.library))
+    if is_path(weights):
+        return WeightsIdentity("file", sha256=hash_file(Path(weights)))
+    return _source(backbone).identify(backbone, weights, weights_dir)
 
 
 def load_weights(
@@ -64,39 +147,36 @@ def load_weights(
 ) -> tuple[nn.Module, str]:
     """Build the whole model with its weights.
 
-    :returns: the model on the CPU, and the full SHA-256 of the weights file (empty if random).
+    :returns: the model on the CPU, and the full SHA-256 of the weights file (empty if random); of a
+        network of the user's own that of its state.
     :raises WeightsError: the weights cannot be had, or are not what they are called.
     """
+    if backbone.own is not None and not is_path(weights):
+        model = build_own(backbone, seed)
+        return model, hash_state(model)
     if weights == "random":
         return _random_model(backbone, seed), ""
     path = find_weights(backbone, weights, weights_dir)
-    sha256 = _sha256(path)
-    if not _is_path(weights):
-        url = _registered(backbone, weights)[1]
-        _require_digits(path, sha256, url, is_downloaded=weights_dir is None)
-    model = build_model(backbone)
-    _load_state(model, path)
-    return model, sha256
+    assert path is not None
+    sha256 = hash_file(path)
+    if not is_path(weights):
+        _source(backbone).require(backbone, weights, path, sha256, weights_dir)
+    return _loaded(backbone, path, in_order=_is_packaged(backbone, sha256)), sha256
 
 
-def find_weights(backbone: Backbone, weights: str, weights_dir: Path | None = None) -> Path:
-    """Return the path of a weights file, downloaded with torch.hub if need be.
+def find_weights(backbone: Backbone, weights: str, weights_dir: Path | None = None) -> Path | None:
+    """Return the path of a weights file, downloaded if need be.
 
-    :param weights_dir: look in this folder only, and never download.
+    None: there is no file, as the network is the user's own and brings its weights.
+
+    :param weights_dir: look in this folder (and among installed packages), and never download.
     :raises WeightsError: it cannot be had.
     """
-    if _is_path(weights):
+    if is_path(weights):
         return Path(weights)
-    url = _registered(backbone, weights)[1]
-    file = url.rpartition("/")[2]
-    if weights_dir is not None:
-        if not (weights_dir / file).is_file():
-            raise WeightsError(
-                f"Expected the weights file {file} in {str(weights_dir)!r}. Received: no such "
-                f"file. Download {url} on a machine with a network and put it there."
-            )
-        return weights_dir / file
-    return _downloaded(url, file)
+    if backbone.own is not None:
+        return None
+    return _source(backbone).find(backbone, weights, weights_dir)
 
 
 def verify_weights(backbone: Backbone, folder: Path) -> Path:
@@ -104,110 +184,65 @@ def verify_weights(backbone: Backbone, folder: Path) -> Path:
 
     :raises WeightsError: they are not there, or are not what they are called.
     """
-    path = find_weights(backbone, "imagenet", folder)
-    _require_digits(path, _sha256(path), backbone.weights_url, is_downloaded=False)
+    path = find_weights(backbone, PRETRAINED[0], folder)
+    assert path is not None
+    _source(backbone).require(backbone, PRETRAINED[0], path, hash_file(path), folder)
     return path
 
 
-def _is_path(weights: str) -> bool:
-    return os.sep in weights or weights.endswith((".pth", ".pt"))
+def _is_packaged(backbone: Backbone, sha256: str) -> bool:
+    return backbone.packaged is not None and backbone.packaged.sha256 == sha256
 
 
-def _registered(backbone: Backbone, weights: str) -> tuple[str, str]:
-    """Return torchvision's full name of registered weights, and their URL."""
-    enum, _, default = backbone.weights.partition(".")
-    member = weights.rpartition(".")[2]
-    if weights == "imagenet" or member == default:
-        return backbone.weights, backbone.weights_url
-    from torchvision.models import get_model_weights
+def _loaded(backbone: Backbone, path: Path, *, in_order: bool) -> nn.Module:
+    """Build a model from a verified file; unpickling is restricted to tensors all the same.
 
-    known = {row.name: row.url for row in get_model_weights(backbone.torchvision_model)}
-    if member not in known:
-        raise UsageError(
-            f"Expected the weights imagenet, random, auto, a path to a .pth file, or for "
-            f"{backbone.name} one of {', '.join(known)}. Received: {weights!r}."
-        )
-    return f"{enum}.{member}", known[member]
-
-
-def _published_digits(url: str) -> str:
-    """Return the digits of the SHA-256 that torchvision writes into its files' names."""
-    match = re.search(r"-([0-9a-f]{8,64})\.pth$", url)
-    if match is None:
-        raise WeightsError(
-            f"Expected a weights file whose name ends in the first digits of its SHA-256. "
-            f"Received: {url!r}. Download it, and give its path instead."
-        )
-    return match[1]
-
-
-def _sha256(path: Path) -> str:
+    :param in_order: the file's tensors have other names than the model's, but the same order.
+    """
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(
-            f"Expected a weights file. Received: {str(path)!r}, {error.strerror}. Check the path."
-        ) from error
-
-
-def _require_digits(path: Path, sha256: str, url: str, *, is_downloaded: bool) -> None:
-    digits = _published_digits(url)
-    if not sha256.startswith(digits):
-        remedy = "Delete it, and run again to download" if is_downloaded else "Copy it anew from"
-        raise WeightsError(
-            f"Expected a weights file whose SHA-256 begins with {digits}. Received: {path} with "
-            f"{sha256}: damaged, or not what its name says. It was not opened. {remedy} {url}"
-        )
-
-
-def _downloaded(url: str, file: str) -> Path:
-    import torch
-
-    path = Path(torch.hub.get_dir(), "checkpoints", file)
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _socket_timeout(_DOWNLOAD_TIMEOUT_SECS):
-            torch.hub.download_url_to_file(
-                url, str(path), hash_prefix=_published_digits(url), progress=False
-            )
-    except (URLError, OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"Expected to download {url}. Received: {error}. Without a network, put the file "
-            f"{file} into a folder and name that with --weights-dir (gelkit doctor --no-measure "
-            "lists all files), or use --weights random."
-        ) from error
-    return path
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound each wait for the network: torch.hub's download has no limit of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _load_state(model: nn.Module, path: Path) -> None:
-    """Load a verified file; unpickling is restricted to tensors all the same."""
-    import pickle
-
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            _require_safetensors(path)
+        if backbone.library == "timm" and not in_order:
+            return build_with_weights_of_timm(backbone, str(path))
+        model = build_model(backbone)
+        state = without_auxiliary_heads(backbone.model, _read_state(path))
+        if in_order:
+            state = dict(zip(model.state_dict(), state.values(), strict=True))
         model.load_state_dict(state)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except _UNREADABLE as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(
-            f"Expected the weights of a {type(model).__name__} as torch saves them. Received: "
-            f"{path}, {reason} Give a file that matches the backbone."
+            f"Expected the weights of {backbone.name}, as torch or safetensors save them. "
+            f"Received: {path}, {reason} Give a file that matches the backbone."
         ) from error
+    return model
+
+
+def _require_safetensors(path: Path) -> None:
+    """Check that a file's header is whole, with an error of Python's own if it is not."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise WeightsError(
+            f"Expected the package safetensors, to read {path}. Received: it is not installed. "
+            'Install it with pip install "gelkit[timm]".'
+        ) from error
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+    import torch
+
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def _random_model(backbone: Backbone, seed: int) -> nn.Module:
@@ -220,32 +255,34 @@ def _random_model(backbone: Backbone, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = build_model(backbone)
-        _calibrate_batch_norm(model, _generated_images())
+        _calibrate_batch_norm(model, backbone.preprocessing.input_size)
     return model
 
 
-def _calibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
+def _calibrate_batch_norm(model: nn.Module, input_size: int) -> None:
     from torch import nn
 
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    model.eval()
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    norms = [module for module in model.modules() if isinstance(module, kinds)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the plain average of what is seen
-    model.train()
-    model(images)
+        norm.train()  # alone: dropout and dropped layers would be no part of what is frozen
+    model(_generated_images(input_size))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
-def _generated_images() -> torch.Tensor:
-    """Return smooth noise, normalised like views are: float32 (images x 3 x 224 x 224)."""
+def _generated_images(size: int) -> torch.Tensor:
+    """Return smooth noise, normalised like views are: float32 (images x 3 x size x size)."""
     import torch
     from torch.nn.functional import interpolate
 
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(_CALIBRATION_IMAGES, 1, 14, 14, generator=generator)
-    fine = torch.randn(_CALIBRATION_IMAGES, 1, 224, 224, generator=generator)
-    smooth = interpolate(coarse, size=(224, 224), mode="bilinear", align_corners=False)
+    fine = torch.randn(_CALIBRATION_IMAGES, 1, size, size, generator=generator)
+    smooth = interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
     return (smooth + 0.1 * fine).expand(-1, 3, -1, -1)

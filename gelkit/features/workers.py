@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
@@ -33,9 +33,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from gelkit.errors import GelkitError
-from gelkit.features.backbones import Backbone, freeze
+from gelkit.features.agreement import PlainTorch, Trial, describe_random, require_agreement
+from gelkit.features.backbones import Backbone
 from gelkit.features.cache import Failure
 from gelkit.features.devices import Device, DeviceError
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.shards import Rows, make_rows
 from gelkit.features.weights import load_weights
@@ -53,7 +55,7 @@ from gelkit.images.formats import (
 from gelkit.images.inspection import Inspected, draw_pictures
 from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.reading import read_bytes, why_unread
-from gelkit.images.views import View, render, render_views
+from gelkit.images.views import VIEW_SIZE, View, render, render_views
 from gelkit.paths import RemotePath, as_path
 
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
@@ -85,9 +87,16 @@ class Rendering:
 
     geometry: str = "stretch"
     window: str = "percentile"
+    size: int = VIEW_SIZE
+    interpolation: str = "bilinear"
     augmentations: tuple[str, ...] = ()
     decoding: DecodeOptions = field(default_factory=DecodeOptions)
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def shown(self) -> tuple[str, str, int, str]:
+        """What decides a clean view, given the pixels."""
+        return self.geometry, self.window, self.size, self.interpolation
 
 
 Step: TypeAlias = "Callable[[Sequence[Any]], Batch]"
@@ -258,9 +267,11 @@ def prepare(task: Task, rendering: Rendering) -> Prepared | Failure:
         rendering.geometry,
         rendering.window,
         rendering.augmentations,
+        rendering.size,
+        rendering.interpolation,
     )
-    is_clean = task.views[0] == 0 and rendering.geometry == "stretch"
-    likeness = views[0] if is_clean and rendering.window == "percentile" else render(image)
+    is_usual = task.views[0] == 0 and rendering.shown == Rendering().shown
+    likeness = views[0] if is_usual else render(image)
     return Prepared(
         task=task,
         views=views,
@@ -430,18 +441,32 @@ def _flag_bits(record: DecodeRecord) -> int:
 
 
 def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
-    """Open the device and put the frozen backbone on it; return what is to be kept of both."""
+    """Open the device and put the frozen backbone on it; return what is to be kept of both.
+
+    :raises DeviceError: the hardware is not there, or does not agree with plain torch.
+    """
     device = open_device(setup.hardware, setup.kernel, setup.precision)
     model, weights_sha256 = load_weights(
         setup.backbone, setup.weights, setup.weights_seed, setup.weights_dir
     )
-    device.prepare(freeze(model, setup.backbone), setup.batch_size)
+    frozen = freeze(model, setup.backbone)
+    device.prepare(frozen, setup.batch_size)
+    trial = Trial(
+        backbone=setup.backbone.name,
+        weights=weights_sha256 or describe_random(setup.weights_seed, setup.backbone.library),
+        hardware=setup.hardware,
+        kernel=setup.kernel,
+        precision=setup.precision,
+        input_size=frozen.input_size,
+    )
+    agreement = require_agreement(device, PlainTorch(frozen), trial)
     return device, {
         **setup.provenance,
         "device": device.name,
         "versions": device.versions() | {"decoder": decoder_version()},
         "weights_sha256": weights_sha256,
         "batch_size": device.batch_size,
+        **({} if agreement is None else {"agreement": asdict(agreement)}),
     }
 
 

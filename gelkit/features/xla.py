@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from gelkit.features.frozen import FrozenBackbone
+
 EMULATED = "XLA:CPU (emulated)"
 
 _GOOGLE = "0x1ae0"
@@ -64,7 +66,7 @@ class XLADevice:
         self._mesh = _mesh(devices) if devices > 1 else None
         self._model: nn.Sequential | None = None
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Copy the model to every device."""
         import torch_xla
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gelkit.heads.datasets import Dataset
 from gelkit.heads.intervals import Interval, estimand
 from gelkit.heads.metrics import Probabilities
 from gelkit.heads.probes import probe_sentences, write_baselines
+from gelkit.heads.results import is_competing
 from gelkit.heads.saved import SavedHead
 from gelkit.heads.selection import Answer, Cost, choose_best
 from gelkit.heads.sources import UNKNOWN_ELSEWHERE, score_sources, source_sentences
@@ -73,19 +75,26 @@ def assess(
         if known is not None and known.fingerprint == fingerprint:
             return known
     baselines = score_baselines(dataset, progress)
-    answer = _answer(dataset, heads, predictions)
-    best = next(i for i, its in enumerate(heads) if its.row["model_id"] == answer.winner)
+    rivals = list(compress(zip(heads, predictions, strict=True), find_competing(heads)))
+    rival_heads, rival_predictions = [its for its, _ in rivals], [its for _, its in rivals]
+    answer = _answer(dataset, rival_heads, rival_predictions)
+    best = next(i for i, its in enumerate(rival_heads) if its.row["model_id"] == answer.winner)
     assessment = Assessment(
         answer=answer,
         estimand=estimand(dataset.settings.folds),
-        contrasts=_contrasts(dataset, heads, predictions, baselines),
-        cautions=tuple(_cautions(dataset, heads[best], predictions[best], baselines.table)),
+        contrasts=_contrasts(dataset, rival_heads, rival_predictions, baselines),
+        cautions=tuple(_cautions(dataset, *rivals[best], baselines.table)),
         fingerprint=fingerprint,
     )
     if out is not None:
         write_baselines(baselines.table, out / BASELINES_FILE)
         write_atomically(out / ASSESSMENT_FILE, json.dumps(asdict(assessment), indent=1).encode())
     return assessment
+
+
+def find_competing(heads: Sequence[SavedHead]) -> list[bool]:
+    """Tell which heads can be the best: those with random weights only where all have them."""
+    return is_competing([saved.row["weights"] for saved in heads])
 
 
 def read_assessment(out: Path) -> Assessment | None:

@@ -17,10 +17,10 @@ import pandas as pd
 
 import gelkit
 from gelkit.features.recipe import RecipeOptions
-from gelkit.heads.assessment import assess
+from gelkit.heads.assessment import assess, find_competing
 from gelkit.heads.availability import choose_available
 from gelkit.heads.calibration import calibration
-from gelkit.heads.configurations import Configuration, choose_configurations
+from gelkit.heads.configurations import Configuration, is_known, number_configurations
 from gelkit.heads.datasets import Dataset, decisive, load_dataset
 from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.metrics import score_out_of_fold
@@ -31,7 +31,7 @@ from gelkit.heads.saved import (
     is_whole,
     read_probabilities,
     read_record,
-    recorded_names,
+    read_records,
     write_head,
     write_record,
 )
@@ -64,8 +64,9 @@ def compare(
     """Cross-validate configurations on cached embeddings, and fit their final heads on all images.
 
     Images marked ``test`` take no part. Configurations without cached embeddings are left out and
-    logged as a warning with the command that makes them. The weights ``auto`` are ``imagenet`` if
-    any configuration is cached with them, else ``random``.
+    logged as a warning with the command that makes them. The weights ``auto`` are, for each
+    backbone, the pretrained ones if it is cached with them, else ``random``. Where some rows have
+    pretrained weights, those with random ones have no say in what is best.
 
     :param out: a folder for the heads, results.csv and predictions.csv; what is there already and
         would come out the same is not trained again. Other heads there that can be compared stay
@@ -84,8 +85,8 @@ def compare(
     """
     if configurations is None:
         configurations, _ = choose_available(cache, options)
-    chosen = tuple(configurations)
     folder = None if out is None else require_local(out, "folder for results")
+    chosen = number_configurations(configurations, [] if folder is None else _recorded(folder))
     training = with_sources(catalog.only("train"), source_regex)
     require_classes(training)
     dataset = load_dataset(
@@ -104,6 +105,11 @@ def compare(
             [saved.row for saved in _assessed(dataset, heads, predictions, None, progress)]
         )
     return _collect(dataset, folder, progress)
+
+
+def _recorded(out: Path) -> list[Configuration]:
+    """Return the configurations that a results folder has heads of."""
+    return [saved.configuration for saved in read_records(out).values() if saved is not None]
 
 
 def _keep_test_set(test: Catalog, out: Path) -> None:
@@ -178,7 +184,7 @@ def _fingerprint(configuration: Configuration, dataset: Dataset) -> str:
     everything = {
         "configuration": asdict(configuration),
         "settings": asdict(dataset.settings),
-        "options": asdict(decisive(dataset.options)),
+        "options": asdict(decisive(dataset.options[configuration.backbone])),
         "embeddings": embeddings.fingerprint,
         "labels": embeddings.labels,
         "splits": dataset.splits_fingerprint,
@@ -194,7 +200,7 @@ def _record(configuration: Configuration, dataset: Dataset, trained: Trained) ->
         configuration=configuration,
         classes=embeddings.classes,
         recipe=embeddings.recipe,
-        options=dataset.options,
+        options=dataset.options[configuration.backbone],
         settings=dataset.settings,
         fingerprint=_fingerprint(configuration, dataset),
         sha256s=embeddings.sha256s,
@@ -292,18 +298,23 @@ def _assessed(
     return [
         saved.with_columns(
             {"tied_with_best": "yes" if saved.configuration.model_id in tied else "no"}
+            if competes
+            else {"tied_with_best": ""}
         )
-        for saved in heads
+        for saved, competes in zip(heads, find_competing(heads), strict=True)
     ]
 
 
 def _comparable_heads(dataset: Dataset, out: Path) -> list[SavedHead]:
     """Read the heads in ``out`` that are comparable; log which are not, and why."""
-    configurations = {c.name: c for c in choose_configurations(hardware=())}
-    recorded = recorded_names(out)
-    heads = {name: read_record(out, c) for name, c in configurations.items() if name in recorded}
+    records = read_records(out)
+    heads = {
+        name: saved
+        for name, saved in records.items()
+        if saved is None or (saved.configuration.name == name and is_known(saved.configuration))
+    }
     obstacles = {name: _obstacle(saved, dataset, out) for name, saved in heads.items()}
-    left_out = dict.fromkeys(sorted(recorded - set(heads)), "in none of the tables")
+    left_out = dict.fromkeys(sorted(records.keys() - heads.keys()), "in none of the tables")
     left_out |= {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
     if left_out:
         logger.warning(
@@ -311,7 +322,8 @@ def _comparable_heads(dataset: Dataset, out: Path) -> list[SavedHead]:
             out / RESULTS_FILE,
             "; ".join(f"{name} ({obstacle})" for name, obstacle in left_out.items()),
         )
-    return [saved for name, saved in heads.items() if saved is not None and name not in left_out]
+    kept = [its for name, its in heads.items() if its is not None and name not in left_out]
+    return sorted(kept, key=lambda saved: saved.configuration.model_id)
 
 
 def _obstacle(saved: SavedHead | None, dataset: Dataset, out: Path) -> str | None:
@@ -322,10 +334,22 @@ def _obstacle(saved: SavedHead | None, dataset: Dataset, out: Path) -> str | Non
         "other images": saved.row.get("dataset_fingerprint") != dataset.fingerprint,
         "other splits": saved.row.get("splits_fingerprint") != dataset.splits_fingerprint,
         "other settings": saved.settings != dataset.settings,
-        "other recipe options": decisive(saved.options) != decisive(dataset.options),
+        "other recipe options": not _is_like(saved, dataset),
         "files lost or damaged": not is_whole(out, saved),
     }
     return next((obstacle for obstacle, holds in obstacles.items() if holds), None)
+
+
+def _is_like(saved: SavedHead, dataset: Dataset) -> bool:
+    """Tell whether a head's images were read and shown as the data set's.
+
+    Backbones may differ in their weights, of which each row tells; one backbone may not.
+    """
+    same = dataset.options.get(saved.configuration.backbone)
+    if same is not None:
+        return decisive(saved.options) == decisive(same)
+    others = next(iter(dataset.options.values()))
+    return decisive(saved.options) == decisive(replace(others, weights=saved.options.weights))
 
 
 def _predictions(

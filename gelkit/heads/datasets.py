@@ -15,6 +15,7 @@ import numpy as np
 
 from gelkit.errors import UsageError
 from gelkit.features.advice import missing_embeddings, say_how
+from gelkit.features.auto_weights import PRETRAINED, RANDOM
 from gelkit.features.embeddings import Embeddings
 from gelkit.features.extraction import load
 from gelkit.features.planning import (
@@ -50,7 +51,8 @@ class Dataset:
     """Of the cross-validation."""
     sources: SourceSplits | None
     """Those that hold out each source, if there are several."""
-    options: RecipeOptions
+    options: Mapping[str, RecipeOptions]
+    """How the embeddings of each backbone are made."""
     settings: Settings
 
     @property
@@ -132,7 +134,7 @@ def load_dataset(
     """
     pairs = list(dict.fromkeys((c.backbone, c.hardware) for c in configurations))
     identified = identify(catalog, cache, begins_cache=False)
-    options, embeddings = _load_available(identified, pairs, cache, options)
+    by_backbone, embeddings = _load_available(identified, pairs, cache, options)
     embeddings = in_common(embeddings)
     first = next(iter(embeddings.values()))
     positive_class(first.classes, settings.positive)  # before anything takes time
@@ -147,7 +149,8 @@ def load_dataset(
         repeats=settings.repeats,
         seed=settings.seed,
     )
-    return Dataset(embeddings, groups, splits, _split_by_source(first, groups), options, settings)
+    sources = _split_by_source(first, groups)
+    return Dataset(embeddings, groups, splits, sources, by_backbone, settings)
 
 
 def _split_by_source(embeddings: Embeddings, groups: Groups) -> SourceSplits | None:
@@ -182,24 +185,38 @@ def in_common(embeddings: Mapping[Key, Embeddings]) -> dict[Key, Embeddings]:
 
 def _load_available(
     catalog: Identified, pairs: Sequence[tuple[str, str]], cache: Path, options: RecipeOptions
-) -> tuple[RecipeOptions, Mapping[tuple[str, str], Embeddings]]:
-    """Load what is cached completely, with the first of the weights that any pair is cached with.
+) -> tuple[Mapping[str, RecipeOptions], Mapping[tuple[str, str], Embeddings]]:
+    """Load what is cached completely, of each backbone with the first weights that it is cached by.
 
-    :returns: the options with those weights, and the embeddings by pair.
+    :returns: the options of each backbone, with those weights, and the embeddings by pair.
     """
-    weights = ("imagenet", "random") if options.weights == "auto" else (options.weights,)
-    for chosen in (replace(options, weights=name) for name in weights):
-        available = _load_cached(catalog, pairs, cache, chosen)
-        if available:
-            if chosen.weights != weights[0]:
-                logger.warning("weights auto: only embeddings of RANDOM weights are cached")
-            missing = [pair for pair in pairs if pair not in available]
-            _warn_of_missing(missing, chosen, cache, catalog.catalog.given)
-            return chosen, available
-    backbone, hardware = pairs[0]
-    first = replace(options, weights=weights[0])
-    planned = plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=first)
-    raise missing_embeddings(planned, pairs, options)
+    weights = (PRETRAINED, RANDOM) if options.weights == "auto" else (options.weights,)
+    chosen: dict[str, RecipeOptions] = {}
+    available: dict[tuple[str, str], Embeddings] = {}
+    for backbone in dict.fromkeys(backbone for backbone, _ in pairs):
+        own = [pair for pair in pairs if pair[0] == backbone]
+        for named in (replace(options, weights=name) for name in weights):
+            cached = _load_cached(catalog, own, cache, named)
+            if cached:
+                chosen[backbone] = named
+                available |= cached
+                break
+    if not available:
+        backbone, hardware = pairs[0]
+        first = replace(options, weights=weights[0])
+        planned = plan(catalog, backbone=backbone, hardware=hardware, cache=cache, options=first)
+        raise missing_embeddings(planned, pairs, options)
+    _warn_of_random([name for name, its in chosen.items() if its.weights != weights[0]])
+    missing = [pair for pair in pairs if pair not in available]
+    _warn_of_missing(missing, options, cache, catalog.catalog.given)
+    return chosen, {pair: available[pair] for pair in pairs if pair in available}
+
+
+def _warn_of_random(backbones: Sequence[str]) -> None:
+    if backbones:
+        logger.warning(
+            "weights auto: of %s only embeddings of RANDOM weights are cached", ", ".join(backbones)
+        )
 
 
 def _load_cached(
@@ -231,5 +248,5 @@ def _warn_of_missing(
 
 
 def decisive(options: RecipeOptions) -> RecipeOptions:
-    """Return options without those that may differ within one table of results."""
+    """Return options without those that may differ from hardware to hardware."""
     return replace(options, emulate_tpu=False, weights_dir=None)

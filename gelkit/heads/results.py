@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,16 @@ def make_results(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             for name, kind in COLUMNS.items()
         }
     )
+
+
+def is_competing(weights: Iterable[str]) -> list[bool]:
+    """Tell which rows can be the best, by their weights.
+
+    Rows with random weights compete only where all rows have them: beside pretrained weights they
+    say nothing of transfer learning, and are no rivals.
+    """
+    pretrained = [name != "random" for name in weights]
+    return pretrained if any(pretrained) else [True] * len(pretrained)
 
 
 def write_results(results: pd.DataFrame, path: Path) -> None:

@@ -87,14 +87,17 @@ def is_whole(out: Path, saved: SavedHead) -> bool:
         return False
 
 
-def recorded_names(out: Path) -> set[str]:
-    """Return the names of all configurations that have a record, readable or not."""
-    return {path.stem for path in (out / _FOLDER).glob("*.json")}
+def read_records(out: Path) -> dict[str, SavedHead | None]:
+    """Read all records by the names of their files; one of another version is None."""
+    return {path.stem: _read(path) for path in sorted((out / _FOLDER).glob("*.json"))}
 
 
 def read_record(out: Path, configuration: Configuration) -> SavedHead | None:
     """Read a configuration's record; None if it is not there or of another version."""
-    path = head_path(out, configuration).with_suffix(".json")
+    return _read(head_path(out, configuration).with_suffix(".json"))
+
+
+def _read(path: Path) -> SavedHead | None:
     try:
         return _from_json(json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError, KeyError):
@@ -112,7 +115,7 @@ def _from_json(values: dict[str, Any]) -> SavedHead:
     return SavedHead(
         configuration=Configuration(**values["configuration"]),
         classes=tuple(values["classes"]),
-        recipe=Recipe(**values["recipe"]),
+        recipe=Recipe.from_values(values["recipe"]),
         options=_options(dict(values["options"])),
         settings=Settings(**values["settings"]),
         fingerprint=values["fingerprint"],

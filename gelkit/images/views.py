@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -27,7 +28,15 @@ VIEW_VERSION = 1
 """Part of every recipe; raised whenever the same pixels give another view."""
 
 VIEW_SIZE = 224
-"""Pixels along each side, what the ImageNet backbones were trained on."""
+"""Pixels along each side, unless a backbone wants others; that of the perceptual hash."""
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""Pillow's filters, by what torchvision and timm call them. All but the last antialias."""
 
 GEOMETRIES = {
     "stretch": "the whole image, resized to a square without keeping its aspect",
@@ -54,12 +63,32 @@ def require_view_options(geometry: str, window: str) -> None:
             raise UsageError(f"Expected the {kind} {' or '.join(table)}. Received: {given!r}.")
 
 
-def render(image: DecodedImage, geometry: str = "stretch", window: str = "percentile") -> View:
+@dataclass(frozen=True)
+class Frame:
+    """The square that a picture is resized to."""
+
+    geometry: str = "stretch"
+    """A name of :data:`GEOMETRIES`."""
+    size: int = VIEW_SIZE
+    """Pixels along each side."""
+    interpolation: str = "bilinear"
+    """A name of :data:`INTERPOLATIONS`."""
+
+
+def render(
+    image: DecodedImage,
+    geometry: str = "stretch",
+    window: str = "percentile",
+    size: int = VIEW_SIZE,
+    interpolation: str = "bilinear",
+) -> View:
     """Render the clean view (view 0) of a decoded image.
 
-    :returns: uint8 grey of shape (224, 224), 0 the window's lower end and 255 its upper.
+    :param size: pixels along each side.
+    :param interpolation: a name of :data:`INTERPOLATIONS`.
+    :returns: uint8 grey of shape (size, size), 0 the window's lower end and 255 its upper.
     """
-    return _shown(_picture(image, window), WHOLE_IMAGE, geometry)
+    return _shown(_picture(image, window), WHOLE_IMAGE, Frame(geometry, size, interpolation))
 
 
 def render_views(
@@ -69,6 +98,8 @@ def render_views(
     geometry: str = "stretch",
     window: str = "percentile",
     augmentations: Iterable[str] = DEFAULT_AUGMENTATIONS,
+    size: int = VIEW_SIZE,
+    interpolation: str = "bilinear",
 ) -> list[View]:
     """Render views of a decoded image, the same for the same arguments wherever it is done.
 
@@ -77,22 +108,25 @@ def render_views(
     :param numbers: of the views; 0 is the clean one, what :func:`render` returns.
     :param sha256: of the image file's bytes, from which each augmented view is drawn.
     :param augmentations: names of :data:`gelkit.images.augmentations.AUGMENTATIONS`, in any order.
-    :returns: for each number uint8 grey of shape (224, 224).
+    :param size: pixels along each side.
+    :param interpolation: a name of :data:`INTERPOLATIONS`.
+    :returns: for each number uint8 grey of shape (size, size).
     :raises UsageError: an augmentation is not known.
     """
     names = tuple(augmentations)
     drawn = [draw_parameters(sha256, number, names) for number in numbers]
     picture = _picture(image, window)
-    return [_augmented(picture, geometry, parameters) for parameters in drawn]
+    frame = Frame(geometry, size, interpolation)
+    return [_augmented(picture, frame, parameters) for parameters in drawn]
 
 
-def _augmented(picture: Image.Image, geometry: str, drawn: dict[str, Parameters]) -> View:
+def _augmented(picture: Image.Image, frame: Frame, drawn: dict[str, Parameters]) -> View:
     """Resize the crop, from full resolution and with antialiasing, and change the small view.
 
     Rotation follows on the small view. One affine map of the large image would save its slight
     softening, but Pillow's is not antialiased, and averaging over a large image takes longer.
     """
-    view = _shown(picture, drawn.get("crop", WHOLE_IMAGE), geometry)
+    view = _shown(picture, drawn.get("crop", WHOLE_IMAGE), frame)
     for name, parameters in drawn.items():
         change = AUGMENTATIONS[name].change
         if change is not None:
@@ -116,11 +150,11 @@ def _windowed(image: DecodedImage) -> Pixels:
     return stretched
 
 
-def _shown(picture: Image.Image, region: Parameters, geometry: str) -> View:
+def _shown(picture: Image.Image, region: Parameters, frame: Frame) -> View:
     box = _box(picture, region)
-    if geometry == "stretch":
-        return _resized(picture, box, VIEW_SIZE, VIEW_SIZE)
-    return _padded(picture, box)
+    if frame.geometry == "stretch":
+        return _resized(picture, box, frame.size, frame.size, frame.interpolation)
+    return _padded(picture, box, frame)
 
 
 def _box(picture: Image.Image, region: Parameters) -> _Box:
@@ -134,20 +168,21 @@ def _box(picture: Image.Image, region: Parameters) -> _Box:
     )
 
 
-def _resized(picture: Image.Image, box: _Box, width: int, height: int) -> View:
-    """Resize with antialiasing, bilinear like torchvision's presets, and round to 8 bits."""
-    resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box))
+def _resized(picture: Image.Image, box: _Box, width: int, height: int, interpolation: str) -> View:
+    """Resize with antialiasing, and round to 8 bits."""
+    resized = np.asarray(picture.resize((width, height), INTERPOLATIONS[interpolation], box))
     if resized.dtype == np.uint8:
         return resized
     view: View = np.rint(np.clip(resized, 0, 1) * 255).astype(np.uint8)
     return view
 
 
-def _padded(picture: Image.Image, box: _Box) -> View:
+def _padded(picture: Image.Image, box: _Box, frame: Frame) -> View:
     width, height = box[2] - box[0], box[3] - box[1]
-    scale = VIEW_SIZE / max(height, width)
-    inner = _resized(picture, box, max(1, round(width * scale)), max(1, round(height * scale)))
-    view = np.full((VIEW_SIZE, VIEW_SIZE), border_grey(inner), dtype=np.uint8)
-    top, left = (VIEW_SIZE - inner.shape[0]) // 2, (VIEW_SIZE - inner.shape[1]) // 2
+    scale = frame.size / max(height, width)
+    sides = (max(1, round(width * scale)), max(1, round(height * scale)))
+    inner = _resized(picture, box, *sides, frame.interpolation)
+    view = np.full((frame.size, frame.size), border_grey(inner), dtype=np.uint8)
+    top, left = (frame.size - inner.shape[0]) // 2, (frame.size - inner.shape[1]) // 2
     view[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
     return view

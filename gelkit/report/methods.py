@@ -12,7 +12,6 @@ import gelkit
 from gelkit.features.backbones import BACKBONES
 from gelkit.heads.architectures import HEADS
 from gelkit.heads.intervals import estimand
-from gelkit.images.views import VIEW_SIZE
 
 if TYPE_CHECKING:
     from gelkit.report.contents import Contents
@@ -101,9 +100,9 @@ def _of_embeddings(contents: Contents) -> Iterator[str]:
     if contents.best is not None:
         recipe = contents.best.recipe
         yield (
-            f"Backbones were shown the whole image in grey, {VIEW_SIZE} x {VIEW_SIZE} pixels "
-            f"(geometry {recipe.geometry}, window {recipe.window}, polarity {recipe.polarity}), "
-            f"and gave the input of their last linear layer as embedding."
+            f"Backbones were shown the whole image in grey, {recipe.view_size} x "
+            f"{recipe.view_size} pixels (geometry {recipe.geometry}, window {recipe.window}, "
+            f"polarity {recipe.polarity}), and gave what enters their classifier as embedding."
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gelkit.heads.results import is_competing
 from gelkit.report.numbers import fraction, interval, p_value, seconds
 
 if TYPE_CHECKING:
@@ -102,10 +103,14 @@ def rank_configurations(
 ) -> tuple[Row, ...]:
     """Return a row for each configuration; of equal accuracy the best, then the higher area first.
 
+    Rows with random weights come last where others have pretrained ones.
+
     :param best: the best one's id.
     """
-    order = ["accuracy", "is_best", "roc_auc"]
-    marked = results.assign(is_best=results["model_id"] == best)
+    order = ["competes", "accuracy", "is_best", "roc_auc"]
+    marked = results.assign(
+        is_best=results["model_id"] == best, competes=is_competing(results["weights"])
+    )
     ranked = marked.sort_values(order, ascending=False, kind="stable")
     return tuple(_row(its, columns) for its in ranked.to_dict("records"))
 

@@ -15,7 +15,9 @@ from gelkit.images.catalog import Catalog
 from gelkit.text import listed, shown
 
 if TYPE_CHECKING:
+    from gelkit.features.agreement import Outcome
     from gelkit.features.diagnosis import Finding, Speed
+    from gelkit.features.networks import Network
 
 _SHOWN_NAMES = 10
 
@@ -100,17 +102,67 @@ def findings(title: str, found: Sequence[Finding]) -> str:
     return "\n".join([title, *lines])
 
 
+def networks(found: Sequence[Network]) -> str:
+    """Show networks, a line each."""
+    width = max([len("backbone"), *(len(network.name) for network in found)])
+    lines = [
+        f"{network.name:<{width}}  {network.width:>5}  {network.input_size:>5}  "
+        f"{network.parameters / 1e6:>8.1f} M  {network.weights}"
+        for network in found
+    ]
+    head = f"{'backbone':<{width}}  width  input  parameters  weights"
+    return "\n".join([head, *lines])
+
+
+def names_alone(names: Sequence[str], most: int) -> str:
+    """Show the names of networks, a line each, and say how to have fewer described."""
+    more = f"{len(names)} networks: give more words to have at most {most} described."
+    return "\n".join([*names, more])
+
+
 def speeds(measured: Sequence[Speed]) -> str:
     """Show what each kernel and precision gains over torch in float32, and which is the fastest."""
     first = {speed.backbone: speed for speed in reversed(measured)}
     lines = [
-        f"  {s.backbone:<13} {s.kernel:<9} {s.precision:<9} {s.images_per_second:8.1f}"
-        f" {s.images_per_second / first[s.backbone].images_per_second:7.2f} x {s.cosine:10.6f}"
+        f"  {s.backbone:<13} {s.kernel:<9} {s.precision:<9} "
+        + (
+            "refused, see below"
+            if s.refused
+            else f"{s.images_per_second:8.1f}"
+            f" {s.images_per_second / first[s.backbone].images_per_second:7.2f} x {s.cosine:10.6f}"
+        )
         for s in measured
     ]
     head = f"  {'backbone':<13} {'--kernel':<9} {'--precision':<11} images/s    gain     cosine"
-    last = _fastest(measured)
-    return "\n".join(["Forward passes, one core, random weights", head, *lines, last])
+    reasons = dict.fromkeys(f"  {s.refused}" for s in measured if s.refused)
+    last = _fastest([speed for speed in measured if not speed.refused])
+    return "\n".join(["Forward passes, one core, random weights", head, *lines, *reasons, last])
+
+
+def outcomes(found: Sequence[Outcome]) -> str:
+    """Show which kernels were compared with plain torch on this machine, and what came of it."""
+    if not found:
+        return ""
+    head = (
+        f"  {'backbone':<13} {'weights':<10} {'hardware':<12} {'kernel':<17} {'precision':<9} "
+        "difference   allowed"
+    )
+    lines = [
+        f"  {its.trial.backbone:<13} {its.trial.weights.partition(',')[0][:8]:<10} "
+        f"{its.trial.hardware:<12} {its.trial.kernel:<17} {its.trial.precision:<9} "
+        f"{its.agreement.difference:10.1e} {its.agreement.allowed:9.1e}"
+        f"{'' if its.agreement.agrees else '  WRONG: refused'}"
+        for its in found
+    ]
+    return "\n".join(
+        [
+            "Kernels compared with plain torch on this processor, before they embedded an image",
+            head,
+            *lines,
+            "  The difference is the largest, as a share of the largest value, from torch in "
+            "float64. Allowed is what rounding explains.",
+        ]
+    )
 
 
 def _fastest(measured: Sequence[Speed]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gelkit.heads.results import is_competing
 from gelkit.report.tested import describe_test
 
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ def describe_results(
 def say_what_was_compared(results: pd.DataFrame) -> str:
     """Say in a sentence what the figures rest on."""
     first = results.iloc[0]
+    idle = len(results) - len(_rivals(results))
+    apart = (
+        f" {_counted(idle, 'row')} with RANDOM weights {'is' if idle == 1 else 'are'} listed in "
+        "results.csv and left out of all that follows."
+    )
     return (
         f"{_counted(len(results), 'configuration')}{_twice(results)}, {first['n_images']} images "
         f"in {first['n_groups']} groups, classes {', '.join(first['classes'])}; "
-        f"{first['repeats']} x {first['folds']}-fold cross-validation."
+        f"{first['repeats']} x {first['folds']}-fold cross-validation.{apart if idle else ''}"
     )
 
 
@@ -126,7 +132,7 @@ def name_configuration(results: pd.DataFrame, model_id: int) -> str:
 
 def _separability(results: pd.DataFrame, assessment: Assessment) -> str:
     answer = assessment.answer
-    others = len(results) - 1
+    others = len(_rivals(results)) - 1
     tied = len([model_id for model_id in answer.tied if model_id != answer.winner])
     groups = f"{answer.num_groups} groups"
     if not others:
@@ -169,6 +175,11 @@ def _use(results: pd.DataFrame, assessment: Assessment) -> str:
     )
 
 
+def _rivals(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that can be the best."""
+    return results[is_competing(results["weights"])]
+
+
 def _row(results: pd.DataFrame, model_id: int) -> Mapping[Any, Any]:
     return results.set_index("model_id", drop=False).loc[model_id].to_dict()
 
@@ -194,7 +205,8 @@ def _all(others: int) -> str:
 
 def _best_rows(results: pd.DataFrame) -> pd.DataFrame:
     """Return the first rows, as they are shown; a model whose hardware makes no difference once."""
-    ranked = results.sort_values(["accuracy", "roc_auc"], ascending=False, kind="stable")
+    rivals = _rivals(results)
+    ranked = rivals.sort_values(["accuracy", "roc_auc"], ascending=False, kind="stable")
     tested = results["test_accuracy"].notna().any()
     columns = _SHOWN_COLUMNS | (_TEST_COLUMNS if tested else {})
     every = ranked.assign(
@@ -216,8 +228,15 @@ def _intervals(rows: pd.DataFrame, metric: str) -> list[str]:
 
 def _of_weights_and_devices(results: pd.DataFrame) -> list[str]:
     doubts = []
-    if (results["weights"] == "random").any():
+    random = results[results["weights"] == "random"]
+    if len(random) == len(results):
         doubts.append("RANDOM weights: these figures say nothing of transfer learning.")
+    elif len(random):
+        names = ", ".join(dict.fromkeys(random["pretrained_model"]))
+        doubts.append(
+            f"The rows of {names} have RANDOM weights, which say nothing of transfer learning. To "
+            "compare them, bring their pretrained weights (gelkit doctor names the files)."
+        )
     emulated = sorted({device for device in results["device"] if "emulated" in device})
     if emulated:
         doubts.append(f"No TPU was used: the rows of tpu ran on {', '.join(emulated)}.")

@@ -74,7 +74,7 @@ def tiny(
     def build(*, weights: None = None) -> nn.Module:
         return _Tiny()
 
-    row = replace(get_backbone("resnet18"), name=TINY, torchvision_model="gelkit_test_tiny")
+    row = replace(get_backbone("resnet18"), name=TINY, model="gelkit_test_tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, TINY, replace(row, width=4))
         yield _train(trained[0].images[0].path.parents[1], tmp_path_factory.mktemp(TINY), TINY)
@@ -405,9 +405,9 @@ def pictures(draw: st.DrawFn) -> bytes:
     return file.getvalue()
 
 
-def _functions(options: RecipeOptions) -> dict[str, Any]:
+def _functions(options: RecipeOptions, backbone: str = "resnet18") -> dict[str, Any]:
     """Return the functions of the program for a recipe; the rest of it needs a model."""
-    program = classifying_program(make_recipe("resnet18", "cpu", options))
+    program = classifying_program(make_recipe(backbone, "cpu", options))
     assert program is not None
     functions = [node for node in ast.parse(program).body if isinstance(node, ast.FunctionDef)]
     names: dict[str, Any] = {"Image": Image, "ImageOps": ImageOps, "np": np, "sys": sys}
@@ -430,6 +430,22 @@ def test_the_program_sees_what_the_backbone_was_shown(
     (tmp_path / "picture.png").write_bytes(picture)
     view = names["render"](names["read_grey"](tmp_path / "picture.png"))
     assert np.array_equal(view, render(decode(picture), geometry))
+
+
+def test_the_program_shows_the_size_and_sharpness_of_the_recipe(tmp_path: Path) -> None:
+    """A network of other pictures than 224 bilinear pixels would be shown those."""
+    options = replace(RANDOM, input_size=192)
+    recipe = make_recipe("efficientnet-lite0", "cpu", options)
+    names = _functions(options, "efficientnet-lite0")
+    picture = np.random.default_rng(0).integers(0, 256, (90, 250), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    view = names["render"](names["read_grey"](tmp_path / "picture.png"))
+    content = (tmp_path / "picture.png").read_bytes()
+    assert np.array_equal(view, render(decode(content), size=192, interpolation="bicubic"))
+    described = describe_preprocessing(recipe)
+    assert described["resize"]["filter"] == "bicubic"
+    assert described["input"]["shape"] == ["images", 1, 192, 192]
+    assert described["normalisation"]["std"] == [0.5, 0.5, 0.5]
 
 
 def test_the_program_sees_inverted_tiffs_as_they_are_meant(tmp_path: Path) -> None:
@@ -466,7 +482,7 @@ def test_no_program_where_it_could_not_be_right(options: dict[str, Any]) -> None
 def test_the_description_suffices_for_16_bits(window: str) -> None:
     """Who follows preprocessing.json would show the model another brightness than gelkit does."""
     recipe = make_recipe("resnet18", "cpu", replace(RANDOM, window=window))
-    description = describe_preprocessing(recipe, (0.0,), (1.0,))
+    description = describe_preprocessing(recipe)
     stored = np.random.default_rng(0).integers(100, 9000, (50, 60), dtype=np.uint16)
     file = io.BytesIO()
     Image.fromarray(stored).save(file, "PNG")
@@ -486,7 +502,7 @@ def test_the_description_suffices_for_16_bits(window: str) -> None:
 def test_the_description_names_the_recipe() -> None:
     """A channel or polarity that was chosen would be missing from the description."""
     options = replace(RANDOM, polarity="dark-background", guess_polarity=True, page=2, channel=3)
-    decoding = describe_preprocessing(make_recipe("vgg16", "cpu", options), (), ())["decoding"]
+    decoding = describe_preprocessing(make_recipe("vgg16", "cpu", options))["decoding"]
     assert (decoding["page"], decoding["channel"]) == (2, 3)
     assert decoding["polarity"]["name"] == "dark-background"
     assert decoding["polarity"]["guessed_where_unknown"] is True

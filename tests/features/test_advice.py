@@ -79,7 +79,7 @@ def test_asking_for_what_is_not_there_leaves_nothing(gels: Catalog) -> None:
 
 HELD: dict[str, tuple[int, str, str, str]] = {
     "all with random": (8, "random", "imagenet", "holds these images with --weights random"),
-    "all with imagenet": (8, "imagenet", "random", "holds these images with --weights imagenet"),
+    "all with imagenet": (8, "imagenet", "random", "holds these images with --weights pretrained"),
     "all but some": (5, "random", "imagenet", "holds all but 3 of these images with --weights ran"),
     "some of those asked for": (5, "random", "random", "3 of them are missing. Compute"),
     "neither": (0, "random", "imagenet", "none in "),

@@ -26,9 +26,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounding import MARGIN, sensitivity
 from torch import nn
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.vision_transformer import VisionTransformer
 
-from gelkit.features.backbones import Backbone, freeze
+from gelkit.features.backbones import Backbone
 from gelkit.features.devices import Device, package_versions, padded
+from gelkit.features.freezing import freeze
+from gelkit.features.frozen import FrozenBackbone
 from gelkit.features.hardware import open_device
 from gelkit.features.xla import find_tpu_chips
 
@@ -39,7 +43,7 @@ BATCH_SIZE = 5
 _ONLY = "GELKIT_CONTRACT_DEVICE"
 
 
-def tiny_model() -> nn.Sequential:
+def tiny_model() -> FrozenBackbone:
     """Return a frozen model of the backbones' layers, which compiles in no time."""
     torch.manual_seed(0)
     layers = OrderedDict(
@@ -54,18 +58,51 @@ def tiny_model() -> nn.Sequential:
         embed=nn.Linear(128, WIDTH),
         last=nn.Linear(WIDTH, 2),
     )
-    row = Backbone(
-        name="tiny",
-        torchvision_model="",
-        last_layer="last",
+    return freeze(nn.Sequential(layers), _row("convolutional", "last"))
+
+
+def tiny_transformer() -> FrozenBackbone:
+    """Return a frozen vision transformer, of torchvision's layers."""
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        image_size=224,
+        patch_size=32,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=WIDTH,
+        mlp_dim=32,
+        num_classes=2,
+    )
+    nn.init.normal_(model.class_token)
+    return freeze(model, _row("vision transformer", "heads.head"))
+
+
+def tiny_convnext() -> FrozenBackbone:
+    """Return a frozen ConvNeXt, of torchvision's layers."""
+    torch.manual_seed(0)
+    blocks = [CNBlockConfig(16, WIDTH, 1), CNBlockConfig(WIDTH, None, 1)]
+    model = ConvNeXt(blocks, num_classes=2, layer_scale=1.0)
+    return freeze(model, _row("ConvNeXt", "classifier.2"))
+
+
+def _row(name: str, last_layer: str) -> Backbone:
+    return Backbone(
+        name=name,
+        library="torchvision",
+        model="",
+        layer=last_layer,
         width=WIDTH,
         parameters=0,
         giga_operations=0.0,
-        weights="ResNet18_Weights.IMAGENET1K_V1",
-        weights_url="",
-        citation="",
+        weights="",
     )
-    return freeze(nn.Sequential(layers), row)
+
+
+NETWORKS: Mapping[str, Callable[[], FrozenBackbone]] = {
+    "convolutional": tiny_model,
+    "vision transformer": tiny_transformer,
+    "ConvNeXt": tiny_convnext,
+}
 
 
 def draw_views(count: int) -> npt.NDArray[np.uint8]:
@@ -76,10 +113,16 @@ def draw_views(count: int) -> npt.NDArray[np.uint8]:
 
 
 VIEWS = draw_views(40)
-EAGER = tiny_model()(torch.from_numpy(VIEWS).unsqueeze(1).float()).numpy()
+EAGER = {
+    name: build()(torch.from_numpy(VIEWS).unsqueeze(1).float()).numpy()
+    for name, build in NETWORKS.items()
+}
 """What torch gives on the CPU, all views at once."""
 
-ROUNDING = MARGIN * sensitivity(tiny_model(), torch.from_numpy(VIEWS[:8]).unsqueeze(1).float())
+ROUNDING = MARGIN * max(
+    sensitivity(build(), torch.from_numpy(VIEWS[:8]).unsqueeze(1).float())
+    for build in NETWORKS.values()
+)
 """How far two computations of an embedding may be apart, as a share of the largest value."""
 
 Layer = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -132,7 +175,7 @@ class NumPyDevice:
         self.batch_size = 0
         self._layers: list[Layer] = []
 
-    def prepare(self, model: nn.Sequential, batch_size: int) -> None:
+    def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Read the layers in their order."""
         body: Any = model[1]
         targets = [str(node.target) for node in body.graph.nodes if node.op == "call_module"]
@@ -171,6 +214,8 @@ class Case:
     """Variables that have to be set before its packages are imported: it has its own process."""
     chips: int = 1
     """How many share a batch, each the same number of views."""
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    """Those that it can do."""
 
 
 _HAS_XLA = find_spec("torch_xla") is not None
@@ -183,7 +228,7 @@ DEVICES = {
     "cpu openvino": Case(
         partial(open_device, "cpu", "openvino"), find_spec("openvino") is not None
     ),
-    "numpy": Case(NumPyDevice),
+    "numpy": Case(NumPyDevice, networks=("convolutional",)),
     "cuda": Case(partial(open_device, "cuda"), torch.cuda.is_available(), by_place=ROUNDING),
     "tpu": Case(partial(open_device, "tpu"), bool(_CHIPS), by_place=ROUNDING, chips=len(_CHIPS)),
     "tpu-emulated of 1": Case(
@@ -215,11 +260,19 @@ def case(request: pytest.FixtureRequest) -> Case:
     return found
 
 
+@pytest.fixture(scope="module", params=list(NETWORKS))
+def network(request: pytest.FixtureRequest, case: Case) -> str:
+    """Return the name of one network after another, of those that the device can do."""
+    if request.param not in case.networks:
+        pytest.skip(f"it does no {request.param}")
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def device(case: Case) -> Device:
-    """Return a device that has the model."""
+def device(case: Case, network: str) -> Device:
+    """Return a device that has the network."""
     opened = case.open()
-    opened.prepare(tiny_model(), BATCH_SIZE)
+    opened.prepare(NETWORKS[network](), BATCH_SIZE)
     return opened
 
 
@@ -234,10 +287,10 @@ class TestContract:
             assert found.shape == (count, WIDTH)
             assert found.dtype == np.float32
 
-    def test_embeddings_are_those_of_torch(self, case: Case, device: Device) -> None:
+    def test_embeddings_are_those_of_torch(self, case: Case, device: Device, network: str) -> None:
         """A head that was trained on one device could not be used on another."""
         found = device.run(VIEWS[:BATCH_SIZE])
-        expected = EAGER[:BATCH_SIZE]
+        expected = EAGER[network][:BATCH_SIZE]
         assert np.abs(found - expected).max() <= case.tolerance * np.abs(expected).max()
         assert np.ptp(expected, axis=0).max() > 0.1 * np.abs(expected).max()  # unlike each other
 
@@ -274,9 +327,9 @@ class TestContract:
         with pytest.raises(ValueError, match=f"at most {device.batch_size} views"):
             device.run(VIEWS[: device.batch_size + 1])
 
-    def test_the_source_model_stays(self, case: Case) -> None:
+    def test_the_source_model_stays(self, case: Case, network: str) -> None:
         """A second device, or a check, would be given weights that the first has rounded."""
-        model = tiny_model()
+        model = NETWORKS[network]()
         before = copy.deepcopy(model)
         device = case.open()
         device.prepare(model, BATCH_SIZE)
@@ -290,15 +343,15 @@ class TestContract:
         pictures = torch.from_numpy(VIEWS[:2]).unsqueeze(1).float()
         assert torch.equal(model(pictures), before(pictures))
 
-    def test_opened_again_it_gives_the_same(self, case: Case, device: Device) -> None:
+    def test_opened_again_it_gives_the_same(self, case: Case, device: Device, network: str) -> None:
         """A run that was resumed would give other embeddings than one in a single piece."""
         again = case.open()
-        again.prepare(tiny_model(), BATCH_SIZE)
+        again.prepare(NETWORKS[network](), BATCH_SIZE)
         assert again.name == device.name
         assert again.batch_size == device.batch_size
         np.testing.assert_array_equal(again.run(VIEWS[:3]), device.run(VIEWS[:3]))
 
-    def test_it_has_to_be_prepared(self, case: Case) -> None:
+    def test_it_has_to_be_prepared(self, case: Case, network: str) -> None:
         """Embeddings of the backbone before would be taken for this one's."""
         with pytest.raises(AssertionError, match="prepare"):
             case.open().run(VIEWS[:1])
@@ -335,4 +388,4 @@ def test_the_contract_holds_in_a_process_of_its_own(name: str) -> None:
         text=True,
     )
     assert run.returncode == 0, run.stdout
-    assert f"{len(promises)} passed" in run.stdout
+    assert f"{len(promises) * len(NETWORKS)} passed" in run.stdout

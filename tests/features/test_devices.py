@@ -20,15 +20,15 @@ import numpy as np
 import pytest
 import torch
 from rounding import assert_close
-from torchvision.models import get_weight
 
 import gelkit
 import gelkit.features.hardware as hardware_module
 from gelkit.errors import UsageError
-from gelkit.features.backbones import BACKBONES, Backbone, freeze
+from gelkit.features.backbones import BACKBONES, Backbone
 from gelkit.features.devices import DeviceError
 from gelkit.features.diagnosis import smallest_cosine
 from gelkit.features.extraction import Workforce
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import count_chips, open_device, require_hardware
 from gelkit.features.recipe import CPU_KERNELS
 from gelkit.features.shards import read
@@ -98,19 +98,19 @@ def _random_model(backbone: str) -> torch.nn.Module:
 
 
 def _eager(row: Backbone, views: np.ndarray) -> np.ndarray:
-    """Embed the plain way: torchvision's model without its last layer, normalised by its preset."""
+    """Embed the plain way: the library's model without its last layer, normalised as it says."""
     model = copy.deepcopy(_random_model(row.name))
-    parent, _, name = row.last_layer.rpartition(".")
+    parent, _, name = row.layer.rpartition(".")
     setattr(model.get_submodule(parent), name, torch.nn.Identity())
-    preset = get_weight(row.weights).transforms()
-    mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (preset.mean, preset.std))
+    shown = row.preprocessing
+    mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (shown.mean, shown.std))
     pictures = torch.from_numpy(views).unsqueeze(1).expand(-1, 3, -1, -1) / 255
     with torch.no_grad():
         return model.eval()((pictures - mean) / std).numpy()
 
 
-COSINES = {"resnet18": 0.9998, "vgg16": 0.9998, "mobilenet-v3": 0.995}
-"""With random weights; rounding to 8 bits does most to the many layers of mobilenet-v3."""
+COSINES = {"resnet18": 0.9998, "vgg16": 0.9998, "mobilenet-v3": 0.995, "efficientnet-lite0": 0.99}
+"""With random weights; rounding to 8 bits does most to networks of many layers."""
 
 
 KEPT = {("resnet18", "torch"), ("resnet18", "winograd"), ("mobilenet-v3", "openvino")}
@@ -155,7 +155,8 @@ needs_xla = pytest.mark.skipif(find_spec("torch_xla") is None, reason="needs the
 EMBEDDING = """
 import sys
 import numpy as np
-from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.backbones import BACKBONES
+from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.weights import load_weights
 from gelkit.features.xla import xla_compiles

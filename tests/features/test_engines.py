@@ -29,7 +29,8 @@ from gelkit.errors import GelkitError
 from gelkit.features.backbones import get_backbone
 from gelkit.features.devices import DeviceError
 from gelkit.features.engines import choose_workers, run_workers
-from gelkit.features.weights import WeightsError, load_weights
+from gelkit.features.weights import load_weights
+from gelkit.features.weights_files import WeightsError
 from gelkit.features.workers import AHEAD, Clock, Rendering, Setup, Task
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits

