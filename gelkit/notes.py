@@ -14,8 +14,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from gelkit.files import make_folder, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -23,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 def notes_folder(kind: str) -> Path:
     """Return where notes of a kind are kept; the folder need not exist."""
+    from platformdirs import user_cache_path
+
     chosen = os.environ.get("GELKIT_NOTES")
     return (Path(chosen) if chosen else user_cache_path("gelkit")) / kind
 
