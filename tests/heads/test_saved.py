@@ -26,7 +26,7 @@ from gelkit.heads.saved import (
     is_whole,
     read_probabilities,
     read_record,
-    recorded_names,
+    read_records,
     write_head,
     write_record,
 )
@@ -71,7 +71,7 @@ def test_a_head_and_what_belongs_to_it_are_kept(tmp_path: Path) -> None:
     assert head_path(tmp_path, FIFTH).read_bytes() == b"a head"
     assert np.array_equal(read_probabilities(tmp_path, FIFTH), PROBABILITIES)
     assert _read_record(tmp_path) == SAVED
-    assert recorded_names(tmp_path) == {FIFTH.name}
+    assert set(read_records(tmp_path)) == {FIFTH.name}
     names = sorted(path.name for path in (tmp_path / "heads").iterdir())
     assert names == [f"05-cpu-vgg16-single-adam.{ending}" for ending in ("json", "keras", "npy")]
 
@@ -120,7 +120,7 @@ def test_a_record_is_read_back_as_it_was(
 def test_there_is_no_record_before_a_head() -> None:
     """The first run would end in a traceback."""
     assert read_record(Path("nowhere"), FIFTH) is None
-    assert recorded_names(Path("nowhere")) == set()
+    assert read_records(Path("nowhere")) == {}
 
 
 @AGAIN
