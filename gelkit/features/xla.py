@@ -83,7 +83,8 @@ class XLADevice:
         with torch.no_grad():  # under inference_mode a linear layer fails on XLA
             batch = torch.from_numpy(padded(views, self.batch_size)).to(torch_xla.device())
             self._lay_out(batch, "data", None, None)
-            values = embedded(self._model, batch, self._precision)
+            # a copy: of a view, fetching would compile once more
+            values = embedded(self._model, batch, self._precision).clone()
             self._lay_out(values, None, None)  # whole on each: gathering it later compiles again
             torch_xla.sync()
             return to_numpy(values, len(views))

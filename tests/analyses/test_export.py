@@ -308,7 +308,7 @@ def test_what_disagrees_is_not_left(
         return self.fc(pooled * 1.01 if torch.compiler.is_exporting() else pooled)
 
     monkeypatch.setattr(_Tiny, "forward", broken)
-    monkeypatch.setattr("gelkit.features.backbones._with_folded_batch_norm", lambda model: model)
+    monkeypatch.setattr("gelkit.features.freezing._traced", lambda model: model)
     with pytest.raises(GelkitError, match=r"Expected ONNX Runtime to agree.*Nothing was left"):
         export_model(tiny[1], tmp_path / "exported")
     assert [*tmp_path.iterdir()] == []

@@ -245,6 +245,34 @@ def test_devices_share_a_batch(backbone: str, devices: int, share: str, embedded
     assert batches == [{share}]
 
 
+ENDING_IN_A_VIEW = """
+import numpy as np, torch
+from torch import nn
+from gelkit.features.backbones import Backbone
+from gelkit.features.freezing import freeze
+from gelkit.features.hardware import open_device
+from gelkit.features.xla import xla_compiles
+
+body = nn.Sequential(nn.Conv2d(3, 8, 7, stride=32), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 9, 1),
+                     nn.ReLU(inplace=True), nn.Flatten(), nn.Identity())
+device = open_device("tpu-emulated")
+device.prepare(freeze(body, Backbone("a", "torchvision", "a", "5", 9, 0, 0.0, "")), batch_size=4)
+before = xla_compiles()
+for count in (4, 2):
+    device.run(np.zeros((count, 224, 224), np.uint8))
+print(xla_compiles() - before)
+"""
+
+
+@needs_xla
+def test_a_network_that_ends_in_a_view_compiles_once() -> None:
+    """MobileNetV4's embeddings are a view of its last layer, and fetching them compiled again."""
+    run = subprocess.run(
+        [sys.executable, "-c", ENDING_IN_A_VIEW], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines()[-1] == "1"
+
+
 @pytest.mark.exhaustive("exhaustive grids")
 @needs_xla
 def test_results_say_how_many_devices_were_emulated(

@@ -144,7 +144,7 @@ UNKNOWN = {
     "emulation": ({"hardware": ("tpu-emulated",)}, "cpu, tpu, cuda. Received: 'tpu-emulated'"),
     "backbone": (
         {"backbones": ("resnet18", "resnet19")},
-        "efficientnet-lite0. Received: 'resnet19'. Did you mean resnet18?",
+        "(gelkit backbones lists them). Received: 'resnet19'. Did you mean resnet18?",
     ),
     "head": (
         {"heads": ("Single",)},
