@@ -32,6 +32,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"contextlib\..*"),
     ("py:class", r"Path|TensorDataset|optional|gelkit\.analyses\.orientations\.Value"),
     ("py:class", r"gelkit\.features\.shards\.OpenShard"),
+    ("py:class", r"nn\.Module"),
     ("py:(data|func)", r"[\w]+"),
 ]
 """Other packages' names, whose pages would have to be fetched to be linked, and names that

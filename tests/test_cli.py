@@ -252,7 +252,7 @@ MISTAKES = {
     "unknown backbone": (
         lambda: ("heads", ROOT / "docs", "--backbone", "resnet19"),
         2,
-        "resnet18, vgg16, mobilenet-v3. Received: 'resnet19'. Did you mean resnet18?",
+        "(gelkit backbones lists them). Received: 'resnet19'. Did you mean resnet18?",
     ),
     "no results": (lambda: ("evaluate",), 2, "or make one with: gelkit heads DATA"),
     "no folds": (lambda: ("heads", "data", "--folds", "0"), 2, "x>=2"),

@@ -18,7 +18,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def describe(embeddings: Embeddings) -> dict[str, Any]:
         "schema": SCHEMA,
         "images": len(embeddings),
         "width": embeddings.values.shape[1],
-        "recipe": asdict(embeddings.recipe),
+        "recipe": json.loads(embeddings.recipe.to_json()),
         "recipe_sha256": embeddings.recipe.sha256,
         "fingerprint": embeddings.fingerprint,
         "device": embeddings.device,
