@@ -215,7 +215,7 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], tuple[str, int, Trial]]] = {
     "device": lambda patch: ("another", 4, TRIAL),
     "batch size": lambda patch: ("a processor", 5, TRIAL),
     "instructions": lambda patch: (
-        patch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41") or ("a processor", 4, TRIAL)
+        patch.setenv("MKL_CBWR", "COMPATIBLE") or ("a processor", 4, TRIAL)
     ),
 }
 
