@@ -136,9 +136,7 @@ def _last_linear_layer(name: str, input_size: int) -> str:
     import torch
     from torch import nn
 
-    with torch.device("meta"):
-        model = _build(name, input_size).eval()
-        pictures = torch.zeros(1, 3, input_size, input_size)
+    model, pictures = on_shapes_alone(lambda: _build(name, input_size), input_size)
     results: dict[str, torch.Tensor] = {}
     for layer, module in model.named_modules():
         if isinstance(module, nn.Linear):
