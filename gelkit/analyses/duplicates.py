@@ -10,7 +10,7 @@ or cropped by up to 20%; 93% at 30 and at 40%; 86% of annotated ones, and 82% of
 cropped at once. (resnet18 with random weights: 95 and 90%, 84%, and 25%.) Of 69,378 pairs of
 different images 3 were reported (9 to 126 per million, with 95% confidence), all with one drawn
 picture of a single blurred spot, and 1 of 262,800 among originals and copies. With random weights
-none was; with every pair searched for crops, 1 of 44,850 drawn ones.
+of resnet18 none was; with every pair searched for crops, 1 of 44,850 drawn ones.
 """
 
 from __future__ import annotations
