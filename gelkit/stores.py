@@ -41,6 +41,9 @@ _ENDPOINTS = {
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait for a store that asks for fewer requests, one after another."""
 
+_PASSING = (500, 502, 503, 504)
+"""HTTP statuses of a store, or of what stands before it, that is well again a moment later."""
+
 _REFUSED_OBJECT = ("AccessDenied", "403")
 """Codes by which S3 refuses one object; it refuses whoever asks by others."""
 
@@ -164,12 +167,12 @@ def _stored(url: str, info: Mapping[str, Any]) -> StoredObject:
 
 
 def _patiently(action: Callable[[], Result]) -> Result:
-    """Do what a store may be too busy for, and wait longer and longer."""
+    """Do what a store may be too busy for, or fail at for a moment, and wait longer and longer."""
     for pause in _PAUSES:
         try:
             return action()
         except OSError as error:
-            if error.errno != errno.EBUSY:
+            if error.errno != errno.EBUSY and _status(error) not in _PASSING:
                 raise
             time.sleep(pause)
     return action()
@@ -208,9 +211,18 @@ def _listing(url: str) -> Iterator[None]:
 
 def _code(error: OSError) -> str | None:
     """Return the code that S3 gave an error."""
-    response = getattr(error.__cause__, "response", None) or {}
-    code: str | None = response.get("Error", {}).get("Code")
+    code: str | None = _response(error).get("Error", {}).get("Code")
     return code
+
+
+def _status(error: OSError) -> int | None:
+    """Return the HTTP status of the answer that S3 gave."""
+    status: int | None = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
+def _response(error: OSError) -> dict[str, Any]:
+    return getattr(error.__cause__, "response", None) or {}
 
 
 def _failed(url: str, reason: str) -> StoreError:

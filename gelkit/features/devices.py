@@ -9,6 +9,7 @@ order.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -136,9 +137,9 @@ class OpenVINODevice:
 
     def prepare(self, model: FrozenBackbone, batch_size: int) -> None:
         """Compile the model for batches of this size."""
-        import openvino
         import torch
 
+        openvino = _import_openvino()
         self._normalise, body = model
         example = model.example(batch_size)
         try:
@@ -181,6 +182,21 @@ class OpenVINODevice:
     def versions(self) -> dict[str, str]:
         """Tell the versions of openvino, torch and torchvision."""
         return package_versions("openvino", "torch", "torchvision")
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without the package by which it reports its use to its maker.
+
+    That one is optional for OpenVINO. If a program imported OpenVINO before, it is as it is there.
+    """
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        return import_module("openvino")
+    sys.modules[name] = None  # type: ignore[assignment]  # what makes an import of it fail
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[name]
 
 
 def _last_line(error: Exception) -> str:

@@ -30,6 +30,7 @@ class StoreServer:
         """Method and path with query of all requests."""
         self.rule: Rule | None = None
         self._application = DomainDispatcherApplication(create_backend_app)
+        self._one_at_a_time = threading.Lock()  # which moto's dictionaries need
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -77,8 +78,8 @@ class StoreServer:
         self.requests.append((method, f"{path}?{environment.get('QUERY_STRING', '')}"))
         answer = self.rule(method, path, environment) if self.rule else None
         if answer is None:
-            body: Iterable[bytes] = self._application(environment, start)
-            return body
+            with self._one_at_a_time:
+                return list(self._application(environment, start))
         environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
         start(answer[0], [("Content-Length", str(len(answer[1])))])
         return [answer[1] if method != "HEAD" else b""]

@@ -261,11 +261,14 @@ def test_many_publish_compact_and_read_at_once(root: RemotePath, tmp_path: Path)
     reader = context.Process(target=read_on, args=(root, 18, found))
     for process in (reader, *publishers):
         process.start()
-    for process in publishers:
-        process.join(60)
-    assert found.get(timeout=60) == ""
-    reader.join(10)
-    assert [process.exitcode for process in publishers] == [0, 0]
+    try:
+        for process in publishers:
+            process.join(60)
+        assert [process.exitcode for process in publishers] == [0, 0]
+        assert found.get(timeout=60) == ""
+    finally:
+        reader.kill()  # else it would go on asking, where a publisher failed
+        reader.join()
     cache = Cache(root, RECIPE)
     cache.compact()
     assert numbers_in(cache) == {*range(9), *range(100, 109)}
@@ -544,8 +547,22 @@ def test_new_images_are_read_several_at_once(
 
 
 @pytest.mark.exhaustive("object stores")
-def test_a_busy_store_is_waited_for(
-    root: RemotePath, server: StoreServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal("503 Slow Down", "SlowDown"),
+        refusal("500 Internal Server Error", "InternalError"),
+        ("500 Internal Server Error", b"<html>of the server itself</html>"),
+        ("502 Bad Gateway", b"<html>of what stands before the store</html>"),
+        ("504 Gateway Timeout", b""),
+    ],
+    ids=lambda answer: f"{answer[0]} {len(answer[1])}",
+)
+def test_a_store_that_is_well_again_soon_is_waited_for(
+    answer: tuple[str, bytes],
+    root: RemotePath,
+    server: StoreServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A thousand workers that begin at once would fail by what a second later is answered."""
     monkeypatch.setattr(stores, "_PAUSES", (0.01,) * 4)
@@ -554,10 +571,26 @@ def test_a_busy_store_is_waited_for(
 
     def rule(method: str, path: str, _: object) -> tuple[str, bytes] | None:
         refused.append(path)
-        return refusal("503 Slow Down", "SlowDown") if len(refused) < 5 else None
+        return answer if len(refused) < 4 else None
 
     with server.following(rule):
         assert stores.read(str(root / "a.png")) == b"gel"
+        refused.clear()
+        stores.write(str(root / "b.png"), b"gel")
+    assert stores.read(str(root / "b.png")) == b"gel"
+
+
+@pytest.mark.exhaustive("object stores")
+def test_a_store_that_stays_broken_is_an_error(
+    root: RemotePath, server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run would hang, or go on as if it had written."""
+    monkeypatch.setattr(stores, "_PAUSES", (0.01,) * 4)
+    with (
+        server.following(lambda *_: ("500 Internal Server Error", b"")),
+        pytest.raises(StoreError, match="what was finished is kept"),
+    ):
+        stores.write(str(root / "a.png"), b"gel")
 
 
 def test_secrets_are_written_nowhere(cached: RemotePath) -> None:
