@@ -143,12 +143,13 @@ def outcomes(found: Sequence[Outcome]) -> str:
     """Show which kernels were compared with plain torch on this machine, and what came of it."""
     if not found:
         return ""
+    widest = max(13, *(len(its.trial.backbone) for its in found))
     head = (
-        f"  {'backbone':<13} {'weights':<10} {'hardware':<12} {'kernel':<17} {'precision':<9} "
+        f"  {'backbone':<{widest}} {'weights':<10} {'hardware':<12} {'kernel':<17} {'precision':<9} "
         "difference   allowed"
     )
     lines = [
-        f"  {its.trial.backbone:<13} {its.trial.weights.partition(',')[0][:8]:<10} "
+        f"  {its.trial.backbone:<{widest}} {its.trial.weights.partition(',')[0][:8]:<10} "
         f"{its.trial.hardware:<12} {its.trial.kernel:<17} {its.trial.precision:<9} "
         f"{its.agreement.difference:10.1e} {its.agreement.allowed:9.1e}"
         f"{'' if its.agreement.agrees else '  WRONG: refused'}"
