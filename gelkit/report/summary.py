@@ -145,8 +145,8 @@ def outcomes(found: Sequence[Outcome]) -> str:
         return ""
     widest = max(13, *(len(its.trial.backbone) for its in found))
     head = (
-        f"  {'backbone':<{widest}} {'weights':<10} {'hardware':<12} {'kernel':<17} {'precision':<9} "
-        "difference   allowed"
+        f"  {'backbone':<{widest}} {'weights':<10} {'hardware':<12} {'kernel':<17} "
+        "precision difference   allowed"
     )
     lines = [
         f"  {its.trial.backbone:<{widest}} {its.trial.weights.partition(',')[0][:8]:<10} "
