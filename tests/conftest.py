@@ -27,6 +27,7 @@ KINDS = (
     "browser",
     "exhaustive grids",
     "instruction sets",
+    "transfer learning",
 )
 """Kinds of tests that ``make test`` leaves to ``make test-all``."""
 

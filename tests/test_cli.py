@@ -319,13 +319,14 @@ def test_heads_says_what_comes_next_and_what_was_left_out(
     assert "Warning: left out, since their embeddings are not cached: mobilenet-v3 on tpu" in shown
 
 
+@pytest.mark.exhaustive("fault states")
 def test_whoever_ends_the_command_keeps_what_was_finished(
     project: Path, tmp_path: Path, ending: Any
 ) -> None:
     """Minutes of training would be lost, or the terminal filled with tracebacks."""
     command = [sys.executable, ROOT / "cli.py", "heads", project / "my_gels", "--out", tmp_path]
     words = [*SMALL, *RANDOM, "--hardware", "cpu", "--cache", project / "features"]
-    words += ["--repeats", "1", "--folds", "2", "--epochs", "200", "--workers", "2"]
+    words += ["--repeats", "1", "--folds", "2", "--epochs", "100", "--workers", "2"]
     with ending.starting():
         process = subprocess.Popen(
             [*command, *words], stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -363,7 +363,7 @@ class TestContract:
         assert device.versions() == {name: version(name) for name in device.versions()} != {}
 
 
-ALIKE = {"tpu-emulated of 1": pytest.mark.exhaustive("exhaustive grids")}
+ALIKE = {"tpu-emulated of 4": pytest.mark.exhaustive("exhaustive grids")}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=ALIKE.get(n, ())) for n in APART])

@@ -163,6 +163,7 @@ print([name for name in sys.modules if name.partition(".")[0] == "openvino_telem
 """
 
 
+@pytest.mark.exhaustive("fault states")
 def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
     """Its maker would be told by whom, when and with what a laboratory's gels are analysed."""
     known = {name: value for name, value in os.environ.items() if name != "CI"}
@@ -211,6 +212,8 @@ BY_BACKBONE = [
     for name in BACKBONES
 ]
 
+BY_DEVICES = [1, pytest.param(4, marks=pytest.mark.exhaustive("exhaustive grids"))]
+
 Embedded = Callable[[str, int], dict[str, Any]]
 
 
@@ -243,7 +246,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
 
 @needs_xla
 @pytest.mark.parametrize("other", ["cpu", "tpu-emulated"])
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", BY_DEVICES)
 @pytest.mark.parametrize("backbone", BY_BACKBONE)
 def test_the_emulated_tpu_agrees(
     backbone: str, devices: int, other: str, embedded: Embedded
@@ -255,7 +258,7 @@ def test_the_emulated_tpu_agrees(
 
 
 @needs_xla
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", BY_DEVICES)
 @pytest.mark.parametrize("backbone", BY_BACKBONE)
 def test_each_backbone_compiles_once(backbone: str, devices: int, embedded: Embedded) -> None:
     """Every batch would wait for the compiler, for minutes on a TPU."""
@@ -292,6 +295,7 @@ print(xla_compiles() - before)
 
 
 @needs_xla
+@pytest.mark.exhaustive("exhaustive grids")
 def test_a_network_that_ends_in_a_view_compiles_once() -> None:
     """MobileNetV4's embeddings are a view of its last layer, and fetching them compiled again."""
     run = subprocess.run(

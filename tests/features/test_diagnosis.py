@@ -61,6 +61,7 @@ def test_weights_at_hand_are_found_and_others_named(tmp_path: Path) -> None:
     assert "Copy it anew from https://" in damaged.note
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_every_kernel_is_measured() -> None:
     """A user would choose a kernel that is slower on this processor."""
     speeds = diagnosis.measure_kernels(["mobilenet-v3"])

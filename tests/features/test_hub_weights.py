@@ -117,6 +117,7 @@ def test_weights_are_fetched_once_and_named_by_commit_and_hash(
     assert len(hub.asked) == asked
 
 
+@pytest.mark.exhaustive("fault states")
 def test_a_recipe_costs_one_small_request_and_then_none(hub: Hub, home: Path) -> None:
     """Naming a cache would download a gigabyte, or need a network for ever."""
     said = _run(home, hub.address, "name")
@@ -124,6 +125,7 @@ def test_a_recipe_costs_one_small_request_and_then_none(hub: Hub, home: Path) ->
     assert _run(home, NOWHERE, "name") == said | {"imports timm": False}
 
 
+@pytest.mark.exhaustive("fault states")
 def test_what_was_pinned_stays(hub: Hub, home: Path) -> None:
     """Embeddings of two sets of weights would be mixed when the hub's file is exchanged."""
     said = _run(home, hub.address, "name")
@@ -164,6 +166,7 @@ def test_without_a_network_the_message_names_the_remedies(home: Path) -> None:
         assert remedy in said["message"]
 
 
+@pytest.mark.exhaustive("fault states")
 def test_the_hubs_own_cache_is_used(hub: Hub, home: Path) -> None:
     """What another program has downloaded would be downloaded again."""
     said = _run(home, hub.address)
@@ -172,6 +175,7 @@ def test_the_hubs_own_cache_is_used(hub: Hub, home: Path) -> None:
     assert _run(home, NOWHERE, HF_HUB_OFFLINE="1") == said
 
 
+@pytest.mark.exhaustive("fault states")
 def test_a_folder_of_weights_is_used_alone(
     hub: Hub, home: Path, tmp_path: Path, trained: tuple[bytes, float]
 ) -> None:
@@ -192,6 +196,7 @@ def test_a_folder_of_weights_is_used_alone(
     assert hub.asked == []
 
 
+@pytest.mark.exhaustive("fault states")
 def test_pickles_are_taken_only_where_there_is_nothing_better(
     home: Path, tmp_path: Path, trained: tuple[bytes, float]
 ) -> None:

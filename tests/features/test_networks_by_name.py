@@ -25,7 +25,9 @@ RANDOM = RecipeOptions(weights="random")
 
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra timm")
 
-SMALL = ["mnasnet0_5", "shufflenet_v2_x0_5", "googlenet", "swin_t"]
+grid = pytest.mark.exhaustive("exhaustive grids")
+
+SMALL = ["mnasnet0_5", "shufflenet_v2_x0_5", pytest.param("googlenet", marks=grid), "swin_t"]
 SMALL_OF_TIMM = ["timm/test_vit.r160_in1k", "timm/test_convnext2.r160_in1k", "timm/levit_128s"]
 """Networks of all kinds that take no time."""
 
@@ -159,7 +161,10 @@ print(recipe.network.width, 'torch' in sys.modules)
 
 @pytest.mark.parametrize(
     ("name", "width"),
-    [("mnasnet0_5", 1280), pytest.param("timm/test_vit", 64, marks=needs_timm)],
+    [
+        pytest.param("mnasnet0_5", 1280, marks=grid),
+        pytest.param("timm/test_vit", 64, marks=needs_timm),
+    ],
 )
 def test_facts_are_found_out_once(name: str, width: int, tmp_path: Path) -> None:
     """A run in which all is cached would import torch, and take seconds."""

@@ -84,7 +84,11 @@ def _build() -> nn.Module:
 ENGINES = [
     "local",
     pytest.param(
-        "ray", marks=pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
+        "ray",
+        marks=[
+            pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray"),
+            pytest.mark.exhaustive("clusters"),
+        ],
     ),
 ]
 

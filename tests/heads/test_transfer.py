@@ -39,6 +39,7 @@ def _scores(catalog: Catalog, weights: str, cache: Path) -> Scores:
     return score_out_of_fold(its.targets, predicted, splits)
 
 
+@pytest.mark.exhaustive("transfer learning")
 def test_real_weights_lead_on_drawn_samples(tmp_path: Path) -> None:
     """The first make would show transfer learning that is none: tensors in another order, say."""
     gelkit.draw_samples(tmp_path / "samples", count=60)
@@ -47,6 +48,7 @@ def test_real_weights_lead_on_drawn_samples(tmp_path: Path) -> None:
     assert real.accuracy > random.accuracy + LEAD_ON_SAMPLES
 
 
+@pytest.mark.exhaustive("transfer learning")
 @pytest.mark.skipif(not SEED.is_dir(), reason="needs ../shared/data/seed beside the checkout")
 def test_real_weights_lead_on_photographed_gels(tmp_path: Path) -> None:
     """What holds for drawn pictures alone would be sold as transfer learning."""
