@@ -12,9 +12,10 @@ from gelkit.analyses.neighbors import row_cosines
 from gelkit.errors import GelkitError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.grouping import decode_again
-from gelkit.images.registration import Sketch, similarity, sketch
+from gelkit.images.details import compare_details
+from gelkit.images.registration import similarity, sketch
 from gelkit.images.similarity import MAX_DISTANCE, MIN_SIMILARITY
-from gelkit.images.views import render
+from gelkit.images.views import View, render
 from gelkit.progress import Progress, reported, silent
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ MOST_COMPARED = 20
 Gels of one layout have near hashes by the hundred, and registering takes some ms for each.
 """
 
-_KEPT_SKETCHES = 4096
-"""Of known images, 3 kB each."""
+_KEPT_VIEWS = 1024
+"""Of known images, 50 kB each."""
 
 _VARYING_BITS = 63
 """Of a perceptual hash: its first bit is set in every one, in both polarities."""
@@ -38,18 +39,18 @@ def find_near_known(
     """Return for each new image the number of the known one that it is nearly a copy of, or None.
 
     As :func:`gelkit.heads.grouping.find_near_copies`: images whose perceptual hashes are near, in
-    either polarity, are confirmed by registering the two pictures. Known pictures that have gone
+    either polarity, are confirmed on the pictures. Known pictures that have gone
     confirm nothing; how many new images that concerns is logged as a warning.
 
     :param known: other images, embedded by the same recipe.
     """
-    known_sketch = lru_cache(_KEPT_SKETCHES)(partial(_sketch, known))
+    known_view = lru_cache(_KEPT_VIEWS)(partial(_view, known))
     found: list[int | None] = []
     unconfirmed = 0
     for number in reported(range(len(new)), "look for copies", len(new), progress):
         near = _near(new, number, known)
         try:
-            found.append(_first_alike(_sketch(new, number), near, known_sketch) if near else None)
+            found.append(_first_alike(_view(new, number), near, known_view) if near else None)
         except GelkitError:
             found.append(None)
             unconfirmed += 1
@@ -73,17 +74,20 @@ def _near(new: Embeddings, number: int, known: Embeddings) -> list[int]:
     return nearest
 
 
-def _first_alike(
-    own: Sketch, near: Sequence[int], known_sketch: Callable[[int], Sketch]
-) -> int | None:
+def _first_alike(own: View, near: Sequence[int], known_view: Callable[[int], View]) -> int | None:
     """Return the first that agrees with a picture.
 
     :raises GelkitError: none does, and one could not be read.
     """
     lost: GelkitError | None = None
+    own_sketch = sketch(own)
     for number in near:
         try:
-            if similarity(known_sketch(number), own) >= MIN_SIMILARITY:
+            view = known_view(number)
+            if (
+                similarity(sketch(view), own_sketch) >= MIN_SIMILARITY
+                and compare_details(view, own).agree
+            ):
                 return number
         except GelkitError as error:
             lost = error
@@ -92,6 +96,6 @@ def _first_alike(
     return None
 
 
-def _sketch(embeddings: Embeddings, number: int) -> Sketch:
+def _view(embeddings: Embeddings, number: int) -> View:
     image, sha256 = embeddings.images[number], embeddings.sha256s[number]
-    return sketch(render(decode_again(image, sha256, embeddings.recipe.decoding)))
+    return render(decode_again(image, sha256, embeddings.recipe.decoding))

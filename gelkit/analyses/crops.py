@@ -32,6 +32,9 @@ _SHAPES = tuple((round(height * _SIDE), round(width * _SIDE)) for height, width 
 _FLAT = 1e-3
 """The least variance of a place, as a part of the picture's: flat ones agree with anything."""
 
+Region: TypeAlias = tuple[float, float, float, float]
+"""Top, left, height and width, as fractions of a picture."""
+
 _Spectra: TypeAlias = "npt.NDArray[np.complex64]"
 _Pictures: TypeAlias = "npt.NDArray[np.float32]"
 
@@ -67,16 +70,24 @@ class Place:
         """How much of the whole's area the crop shows; rough, in steps of :data:`SHARES`."""
         return self.height * self.width
 
-    def cut(self, whole: View) -> View:
-        """Return the clean view of what the crop shows, cut out of the whole's."""
-        turned = np.ascontiguousarray(self.orientation.of_picture(whole))
-        top, left = VIEW_SIZE * self.top, VIEW_SIZE * self.left
-        bottom = min(VIEW_SIZE, top + VIEW_SIZE * self.height)
-        right = min(VIEW_SIZE, left + VIEW_SIZE * self.width)
-        picture = Image.fromarray(turned).resize(
-            (VIEW_SIZE, VIEW_SIZE), Image.Resampling.BILINEAR, (left, top, right, bottom)
-        )
-        return np.asarray(picture)
+    @property
+    def region(self) -> Region:
+        """Where in the turned whole it lies."""
+        return self.top, self.left, self.height, self.width
+
+
+def cut(whole: View, orientation: Orientation, region: Region) -> View:
+    """Return the clean view of what a crop shows, cut out of the whole's.
+
+    :param orientation: how the whole is turned before.
+    """
+    turned = np.ascontiguousarray(orientation.of_picture(whole))
+    top, left, height, width = (VIEW_SIZE * part for part in region)
+    bottom, right = min(VIEW_SIZE, top + height), min(VIEW_SIZE, left + width)
+    picture = Image.fromarray(turned).resize(
+        (VIEW_SIZE, VIEW_SIZE), Image.Resampling.BILINEAR, (left, top, right, bottom)
+    )
+    return np.asarray(picture)
 
 
 def outline(sketch: Sketch) -> Outline:

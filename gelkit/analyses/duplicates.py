@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.analyses.approximate import approximate_nearest_others
-from gelkit.analyses.crops import Outline, best_places, outline
+from gelkit.analyses.crops import Outline, Region, best_places, cut, outline
 from gelkit.analyses.hashes import hash_distances, near_hashes
 from gelkit.analyses.neighbors import MEMORY_BYTES, nearest_others, row_cosines
 from gelkit.analyses.orientations import ORIENTATIONS, Orientation
@@ -34,6 +34,7 @@ from gelkit.errors import GelkitError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.grouping import decode_again
 from gelkit.images.catalog import CatalogImage, page_name
+from gelkit.images.details import ALL, Details, compare_details, moved_onto
 from gelkit.images.registration import Sketch, similarity, sketch
 from gelkit.images.similarity import MAX_DISTANCE, MIN_SIMILARITY
 from gelkit.images.views import View, render
@@ -65,6 +66,8 @@ DUPLICATE_COLUMNS = (
     "second",
     "kind",
     "similarity",
+    "details",
+    "certain",
     "hash_distance",
     "cosine",
     "orientation",
@@ -90,6 +93,15 @@ class Match:
     """``first`` or ``second``, if that shows a part of the other alone."""
     share: float = 1.0
     """Which part of the other's area it shows, roughly; a crop of a few per cent counts as none."""
+    details: Details | None = None
+    """How well their details agree; None if a picture was not to be read."""
+    region: Region = (0.0, 0.0, 1.0, 1.0)
+    """Where in the other, turned as the crop is, it lies: top, left, height and width, of 1."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether faint details agree far better than those of different pictures do."""
+        return self.details is not None and self.details.are_certain
 
     @property
     def kind(self) -> str:
@@ -163,11 +175,31 @@ def find_duplicates(
     matches |= _compared_as_crops([p for p in searched if p not in matches], album, progress)
     found = {(int(first[i]), int(first[j])): match for (i, j), match in matches.items()}
     copies = {
-        (int(original), copy): Match(1.0, _UPRIGHT)
+        (int(original), copy): Match(1.0, _UPRIGHT, details=ALL)
         for copy, original in enumerate(places[position])
         if copy != original
     }
     return _pairs(embeddings, found, copies)
+
+
+def lay_pair(pair: DuplicatePair, embeddings: Embeddings) -> tuple[View, View]:
+    """Return the pictures of a pair, the second as it lies over the first; of a crop, where it is.
+
+    :param embeddings: those among which the pair was found.
+    :returns: clean views, uint8 (224, 224) each, and the second in the first's polarity.
+    :raises UsageError: a file has gone, or holds other bytes.
+    """
+    places = {image: number for number, image in enumerate(embeddings.images)}
+    album = _Album(embeddings)
+    first, second = (album.view(places[image]) for image in (pair.first, pair.second))
+    its = pair.match
+    if its.crop == "first":
+        second = cut(second, its.orientation.inverse, its.region)
+    elif its.crop == "second":
+        first = cut(first, its.orientation, its.region)
+    else:
+        first = np.ascontiguousarray(its.orientation.of_picture(first))
+    return first, moved_onto(first, second)
 
 
 def write_duplicates(pairs: Iterable[DuplicatePair], path: Path) -> None:
@@ -185,6 +217,8 @@ def _row(pair: DuplicatePair) -> tuple[object, ...]:
         pair.second.name,
         pair.kind,
         None if match.similarity is None else f"{match.similarity:.4f}",
+        None if match.details is None else f"{match.details.faint:.4f}",
+        match.is_certain,
         pair.hash_distance,
         f"{pair.cosine:.6f}",
         match.orientation.name,
@@ -293,7 +327,11 @@ def _whole(i: int, j: int, orientation: Orientation, album: _Album) -> Match | N
         return Match(None, orientation)
     turned = np.ascontiguousarray(orientation.of_picture(album.sketches[i]))
     agreement = similarity(turned, album.sketches[j])
-    return Match(agreement, orientation) if agreement >= MIN_SIMILARITY else None
+    if agreement < MIN_SIMILARITY:
+        return None
+    view = np.ascontiguousarray(orientation.of_picture(album.view(i)))
+    details = compare_details(view, album.view(j))
+    return Match(agreement, orientation, details=details) if details.agree else None
 
 
 def _compared_as_crops(
@@ -312,13 +350,19 @@ def _crop(i: int, j: int, album: _Album) -> Match | None:
         if abs(place.correlation) < MIN_CORRELATION:
             return None
         crop, whole = (i, j) if first else (j, i)
-        agreement = similarity(sketch(place.cut(album.view(whole))), album.sketches[crop])
-        if agreement >= MIN_SIMILARITY:
+        shown = cut(album.view(whole), place.orientation, place.region)
+        agreement = similarity(sketch(shown), album.sketches[crop])
+        if agreement < MIN_SIMILARITY:
+            continue
+        details = compare_details(shown, album.view(crop))
+        if details.agree:
             return Match(
                 agreement,
                 place.orientation.inverse if first else place.orientation,
                 place.correlation < 0,
                 None if place.share == 1 else "first" if first else "second",
                 place.share,
+                details,
+                place.region,
             )
     return None

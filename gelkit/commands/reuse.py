@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,6 +176,11 @@ def similar(
     help="Write a table with a row for each pair.",
 )
 @click.option(
+    "--sheet",
+    type=LocalPath(dir_okay=False),
+    help="Draw each pair over each other, as PNG.",
+)
+@click.option(
     "--max-distance",
     default=MAX_DISTANCE,
     show_default=True,
@@ -196,6 +202,7 @@ def duplicates(
     cache: Path,
     allow_outside: bool,
     table: Path | None,
+    sheet: Path | None,
     max_distance: int,
     searched_pairs: int,
     **recipe: Any,
@@ -207,10 +214,11 @@ def duplicates(
 
     \b
     Example:
-      gelkit duplicates my_gels --csv pairs.csv
+      gelkit duplicates my_gels --csv pairs.csv --sheet pairs.png
     """
-    from gelkit.analyses.duplicates import find_duplicates, write_duplicates
+    from gelkit.analyses.duplicates import find_duplicates, lay_pair, write_duplicates
     from gelkit.report.matches import describe_duplicates
+    from gelkit.report.sheet import draw_pairs
 
     catalog = gelkit.read_catalog(*data, allow_outside=allow_outside)
     echo_if_any(skipped(catalog))
@@ -233,6 +241,9 @@ def duplicates(
     if table is not None:
         write_duplicates(pairs, table)
         echo(f"Table: {table}")
+    if sheet is not None and pairs:
+        lay = partial(lay_pair, embeddings=embeddings)
+        echo(f"Sheet: {', '.join(str(path) for path in draw_pairs(pairs, lay, sheet))}")
     echo_if_any(failed(embeddings.failures), err=True)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from gelkit.images.overlays import MIN_OVERLAP, Grid, Mask, Motion, Picture, standardised
 from gelkit.images.views import VIEW_SIZE, View
 
 _MIN_SHIFTED_CORRELATION = 0.6
@@ -15,30 +17,15 @@ _MIN_SHIFTED_CORRELATION = 0.6
 Sketch: TypeAlias = "npt.NDArray[np.int8]"
 """A view's local contrast, (56, 56): what is kept of a picture to compare it with others."""
 
-_Picture: TypeAlias = "npt.NDArray[np.float32]"
-_Mask: TypeAlias = "npt.NDArray[np.bool_]"
-
-_SIDE = 56
-_STEP = VIEW_SIZE // _SIDE
-_MARGIN = 4
-"""Sketch pixels at each edge that do not count: frames, labels and what a crop cuts off."""
+SKETCH_SIDE = 56
+_STEP = VIEW_SIZE // SKETCH_SIDE
+_GRID = Grid(SKETCH_SIDE, margin=4)
 _LEVELS = 31
 _MAX_CONTRAST = 4.0
 _MAX_SHIFT = 5
-_MIN_OVERLAP = 0.55
-"""Of the sketch; without any motion the margins leave 0.73."""
-
 _SCALES = ((1.5, 12), (0.0, 8))
 """Blur (in sketch pixels) and most steps of the registration, from coarse to fine."""
-_SETTLED = 0.03
-"""A step of fewer sketch pixels than this is the last one of its scale."""
-
-_CENTRE = (_SIDE - 1) / 2
-_ROWS, _COLUMNS = np.mgrid[:_SIDE, :_SIDE].astype(np.float32)
-_AXES = (np.ones_like(_ROWS), (_ROWS - _CENTRE) / _CENTRE, (_COLUMNS - _CENTRE) / _CENTRE)
-"""How far each parameter of a motion, which is in sketch pixels, moves each pixel."""
-
-_WINDOW = np.sqrt(np.hanning(_SIDE + 2)[1:-1])
+_WINDOW = np.sqrt(np.hanning(SKETCH_SIDE + 2)[1:-1])
 _TAPER = np.outer(_WINDOW, _WINDOW).astype(np.float32)
 """Weights that fall to 0 at the edges, where a shift brings in what the other picture lacks."""
 
@@ -52,7 +39,7 @@ def sketch(view: View) -> Sketch:
     from scipy.ndimage import gaussian_filter
 
     blurred = gaussian_filter(view.astype(np.float32), 0.6 * _STEP, mode="nearest")
-    small = blurred.reshape(_SIDE, _STEP, _SIDE, _STEP)[:, 1:3, :, 1:3].mean((1, 3))
+    small = blurred.reshape(SKETCH_SIDE, _STEP, SKETCH_SIDE, _STEP)[:, 1:3, :, 1:3].mean((1, 3))
     detail = small - gaussian_filter(small, 10, mode="nearest")
     variation = np.sqrt(gaussian_filter(detail**2, 20, mode="nearest"))
     contrast = detail / (variation + 0.5 * detail.std() + 1)
@@ -64,8 +51,8 @@ def similarity(sketch: Sketch, other: Sketch) -> float:
     """Return how well the structure of two pictures agrees once one is laid over the other.
 
     The pictures must correlate (0.6) in one polarity after some shift. From there an affine map is
-    refined by Gauss-Newton steps that raise the correlation (Evangelidis and Psarakis, IEEE TPAMI
-    30 (2008) 1858), so that crops, resizing and slight turns are undone.
+    refined (:meth:`gelkit.images.overlays.Grid.refine`), so that crops, resizing and slight turns
+    are undone.
 
     What counts then is the correlation of what is left without the mean profiles of rows and
     columns. Gels of one comb share their lanes, and gels of one product its row, but which lane has
@@ -76,21 +63,45 @@ def similarity(sketch: Sketch, other: Sketch) -> float:
     """
     if np.array_equal(sketch, other) or np.array_equal(sketch, -other):
         return 1.0
-    still, moving = (p.astype(np.float32) for p in sorted((sketch, other), key=bytes))
-    correlation, shift = _best_shift(still, moving)
+    overlay = lay_over(*sorted((sketch, other), key=bytes))
+    return overlay.similarity if overlay is not None else 0.0
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """How one picture lies over another, and how well their structure agrees there."""
+
+    similarity: float
+    motion: Motion
+    """Of sketches; where :meth:`gelkit.images.overlays.Grid.moved` takes the second from."""
+    is_inverted: bool
+    """Whether one is the negative of the other."""
+
+
+def lay_over(still: Sketch, moving: Sketch) -> Overlay | None:
+    """Lay the second picture over the first, as :func:`similarity` says; None if they differ."""
+    one, other = still.astype(np.float32), moving.astype(np.float32)
+    correlation, shift = _best_shift(one, other)
     if abs(correlation) < _MIN_SHIFTED_CORRELATION:
-        return 0.0
-    moving = moving * np.float32(np.sign(correlation))
-    moved, inside = _moved(moving, _register(still, moving, shift), order=3)
-    if inside.mean() < _MIN_OVERLAP:
-        return 0.0
-    return _correlation(_without_profiles(still, inside), _without_profiles(moved, inside), inside)
+        return None
+    other = other * np.float32(np.sign(correlation))
+    start = np.array([[shift[0], 0, 0], [shift[1], 0, 0]], dtype=np.float64)
+    motion = _GRID.refine(one, other, start, _SCALES)
+    moved, inside = _GRID.moved(other, motion, order=3)
+    if inside.mean() < MIN_OVERLAP:
+        return None
+    agreement = _correlation(
+        _without_profiles(one, inside), _without_profiles(moved, inside), inside
+    )
+    return Overlay(agreement, motion, correlation < 0)
 
 
-def _best_shift(still: _Picture, moving: _Picture) -> tuple[float, tuple[int, int]]:
+def _best_shift(still: Picture, moving: Picture) -> tuple[float, tuple[int, int]]:
     """Return the correlation that is greatest in magnitude, and the shift (down, right) there."""
     still, moving = still * _TAPER, moving * _TAPER
-    shape = (_SIDE + _MAX_SHIFT + 3,) * 2  # larger by more than a shift, so that nothing wraps
+    shape = (
+        SKETCH_SIDE + _MAX_SHIFT + 3,
+    ) * 2  # larger by more than a shift, so that nothing wraps
     spectrum = np.conj(np.fft.rfft2(still, shape)) * np.fft.rfft2(moving, shape)
     shifts = np.arange(-_MAX_SHIFT, _MAX_SHIFT + 1)
     products = np.fft.irfft2(spectrum, shape)[np.ix_(shifts, shifts)]
@@ -100,56 +111,7 @@ def _best_shift(still: _Picture, moving: _Picture) -> tuple[float, tuple[int, in
     return correlation, (int(shifts[place[0]]), int(shifts[place[1]]))
 
 
-def _register(still: _Picture, moving: _Picture, shift: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return the affine map, (2, 3), that :func:`_moved` needs to lay one over the other."""
-    from scipy.ndimage import gaussian_filter
-
-    motion = np.array([[shift[0], 0, 0], [shift[1], 0, 0]], dtype=np.float64)
-    for blur, steps in _SCALES:
-        smooth_still, smooth_moving = (gaussian_filter(p, blur) for p in (still, moving))
-        for _ in range(steps):
-            moved, inside = _moved(smooth_moving, motion, order=1)
-            if inside.mean() < _MIN_OVERLAP:
-                return motion
-            step = _step(smooth_still, moved, inside)
-            motion = motion + step
-            if np.abs(step).max() < _SETTLED:
-                break
-    return motion
-
-
-def _step(still: _Picture, moved: _Picture, inside: _Mask) -> npt.NDArray[np.float64]:
-    """Return the Gauss-Newton step, (2, 3), towards the greatest correlation where both count."""
-    down, right = np.gradient(moved)
-    slopes = np.stack([slope * axis for slope in (down, right) for axis in _AXES], axis=-1)[inside]
-    wanted, present = still[inside], moved[inside]
-    scale = present.std() + 1e-6
-    missing = _standardised(wanted) - _standardised(present)
-    slopes = (slopes - slopes.mean(axis=0)) / scale
-    normal = slopes.T @ slopes
-    damped = normal + 1e-3 * (np.trace(normal) / 6 + 1e-6) * np.eye(6)
-    step: npt.NDArray[np.float64] = np.linalg.solve(damped, slopes.T @ missing).reshape(2, 3)
-    return step
-
-
-def _moved(
-    picture: _Picture, motion: npt.NDArray[np.float64], order: int
-) -> tuple[_Picture, _Mask]:
-    """Return the picture taken from where the motion points, and where both pictures count."""
-    from scipy.ndimage import map_coordinates
-
-    rows = _ROWS + sum(part * axis for part, axis in zip(motion[0], _AXES, strict=True))
-    columns = _COLUMNS + sum(part * axis for part, axis in zip(motion[1], _AXES, strict=True))
-    inside = _counts(_ROWS) & _counts(_COLUMNS) & _counts(rows) & _counts(columns)
-    moved: _Picture = map_coordinates(picture, (rows, columns), order=order, mode="nearest")
-    return moved, inside
-
-
-def _counts(position: npt.NDArray[np.floating]) -> _Mask:
-    return (position >= _MARGIN) & (position <= _SIDE - 1 - _MARGIN)
-
-
-def _without_profiles(picture: _Picture, inside: _Mask) -> _Picture:
+def _without_profiles(picture: Picture, inside: Mask) -> Picture:
     """Return the picture less the mean profile of its rows and of its columns."""
     for axis in (0, 1, 0, 1):  # twice, because a mask that is no rectangle couples the two
         present = np.maximum(inside.sum(axis=axis, keepdims=True), 1)
@@ -157,10 +119,5 @@ def _without_profiles(picture: _Picture, inside: _Mask) -> _Picture:
     return picture
 
 
-def _correlation(picture: _Picture, other: _Picture, inside: _Mask) -> float:
-    return float((_standardised(picture[inside]) * _standardised(other[inside])).mean())
-
-
-def _standardised(values: _Picture) -> _Picture:
-    standardised: _Picture = (values - values.mean()) / (values.std() + np.float32(1e-6))
-    return standardised
+def _correlation(picture: Picture, other: Picture, inside: Mask) -> float:
+    return float((standardised(picture[inside]) * standardised(other[inside])).mean())

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gelkit.analyses.similar import SimilarImage
 
 _SHOWN_PAIRS = 50
+_DOUBTFUL = "marked ?, their faint details are lost or differ"
 
 
 def describe_similar(found: Sequence[SimilarImage]) -> str:
@@ -39,13 +40,20 @@ def _duplicates(pairs: Sequence[DuplicatePair], num_images: int) -> Iterator[str
         yield f"No two of {num_images} images show the same picture."
         return
     yield f"{len(pairs)} pairs among {num_images} images show the same picture:"
+    doubtful = sum(not pair.match.is_certain for pair in pairs)
     for kind, count in Counter(pair.kind for pair in pairs).most_common():
         yield f"  {count:5d}  {kind}"
+    if doubtful:
+        yield f"Look at {doubtful} of them ({_DOUBTFUL}): --sheet lays them over each other."
     yield ""
     for pair in pairs[:_SHOWN_PAIRS]:
-        yield f"{pair.first.name}  =  {pair.second.name}  ({pair.kind}){_labels(pair)}"
+        yield f"{_names(pair)}  ({pair.kind}){_labels(pair)}"
     if len(pairs) > _SHOWN_PAIRS:
         yield f"and {len(pairs) - _SHOWN_PAIRS} more; --csv writes them all."
+
+
+def _names(pair: DuplicatePair) -> str:
+    return f"{pair.first.name}  {'=' if pair.match.is_certain else '?'}  {pair.second.name}"
 
 
 def _labels(pair: DuplicatePair) -> str:

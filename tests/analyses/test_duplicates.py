@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gelkit.analyses.duplicates import (
     DUPLICATE_COLUMNS,
     MIN_CORRELATION,
     find_duplicates,
+    lay_pair,
     write_duplicates,
 )
 from gelkit.analyses.hashes import hash_distances, near_hashes
@@ -32,6 +34,7 @@ from gelkit.images.likeness import perceptual_hash
 from gelkit.images.registration import sketch
 from gelkit.images.similarity import MAX_DISTANCE
 from gelkit.images.views import render
+from gelkit.report.sheet import draw_pairs
 from gelkit.tables import read_table
 
 HEIGHT, WIDTH, LANES = 280, 360, 9
@@ -149,6 +152,24 @@ def test_altered_copies_are_found_and_nothing_else(name: str, tmp_path: Path) ->
     assert {pair.match.crop for pair in pairs} == {crop}
     assert all((pair.cosine > 0.8) == (near == EMBEDDING) for pair in pairs)
     assert all((pair.hash_distance <= 10) == (near == HASH) for pair in pairs)
+    assert all(pair.match.is_certain for pair in pairs)
+    for first, second in (lay_pair(pair, embeddings) for pair in pairs):
+        inner = np.s_[20:-20, 20:-20]  # what was cut off is not there to be compared
+        assert np.corrcoef(first[inner].ravel(), second[inner].ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("change", ["mirrored", "cropped, turned, inverted"])
+def test_a_sheet_shows_grey_where_a_pair_agrees(change: str, tmp_path: Path) -> None:
+    """Whoever is to judge a pair would see differences where there are none."""
+    embeddings = _altered(tmp_path / "gels", CHANGES[change][0], EMBEDDING)
+    pairs = find_duplicates(embeddings)
+    (path,) = draw_pairs(pairs, partial(lay_pair, embeddings=embeddings), tmp_path / "pairs.png")
+    with Image.open(path) as sheet:
+        shown = np.asarray(sheet.convert("RGB"), np.int64)
+    assert len(pairs) == COPIES
+    grey = np.abs(shown[..., 0] - shown[..., 1]) < 60
+    assert grey.mean() > 0.97
+    assert (shown[..., 1] == shown[..., 2]).mean() > 0.98  # captions may be coloured
 
 
 def test_different_gels_are_no_pair_however_closely_one_looks(tmp_path: Path) -> None:
@@ -258,7 +279,8 @@ def test_the_table_keeps_any_name(
     columns, (row,) = read_table(folder / "duplicates.csv")
     assert columns == list(DUPLICATE_COLUMNS)
     assert row == [
-        *(first, second, "equal bytes", "1.0000", "0", "1.000000", "upright", "False", "", "1.00"),
+        *(first, second, "equal bytes", "1.0000", "1.0000", "True", "0", "1.000000"),
+        *("upright", "False", "", "1.00"),
         *(str(Path("a") / first), str(Path("b") / second)),
     ]
 
