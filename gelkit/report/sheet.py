@@ -48,8 +48,8 @@ def draw_pairs(pairs: Sequence[DuplicatePair], lay: _Lay, path: Path) -> list[Pa
     :param lay: gives the two pictures of a pair, the second as it lies over the first.
     """
     title = (
-        "Left: the first. Middle: the second, as it lies over the first. Right: both, faint details "
-        "brought out; grey where they agree, red or cyan what one has alone."
+        "Left: the first. Middle: the second, as it lies over the first. Right: both, faint "
+        "details brought out; grey where they agree, red or cyan what one has alone."
     )
     cells = [partial(_draw_pair, pair, lay) for pair in pairs]
     return _draw_all(cells, _Layout(title, pictures=3, columns=2), path)
