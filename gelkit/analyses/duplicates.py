@@ -1,7 +1,7 @@
 """Duplicates: images of one data set that show the same picture, turned, inverted or cropped.
 
-Perceptual hashes and embeddings propose pairs, and registering the two pictures confirms them.
-The pictures as wholes are compared: a lane that was used again in another gel, or a splice of two,
+Perceptual hashes and embeddings propose pairs; registering the two pictures and comparing their
+details confirms them. The pictures as wholes are compared: a lane that was used again in another gel, or a splice of two,
 is not seen; nor are two crops of one picture of which neither holds the other.
 
 By ``benchmarks/duplicates.py``, with ten neighbours each and efficientnet-lite0 with ImageNet
@@ -54,7 +54,9 @@ MIN_CORRELATION = 0.55
 
 Of true crops the least was 0.60; half of all pairs of different pictures reach 0.50.
 """
-_TRIED_PLACES = 3
+_TRIED_PLACES, _TRIED_ALIKE = 3, 24
+"""Of the likeliest: at first, and once one looks alike but differs in its details, as where a row of
+bands lies over another row of the same picture."""
 
 _KEPT_PICTURES = 256
 """Views (50 kB each) and outlines (600 kB) that are kept for the next pair."""
@@ -346,14 +348,17 @@ def _compared_as_crops(
 
 
 def _crop(i: int, j: int, album: _Album) -> Match | None:
-    for place, first in best_places(album.outline(i), album.outline(j), _TRIED_PLACES):
-        if abs(place.correlation) < MIN_CORRELATION:
+    tried = _TRIED_PLACES
+    places = best_places(album.outline(i), album.outline(j), _TRIED_ALIKE)
+    for number, (place, first) in enumerate(places):
+        if number == tried or abs(place.correlation) < MIN_CORRELATION:
             return None
         crop, whole = (i, j) if first else (j, i)
         shown = cut(album.view(whole), place.orientation, place.region)
         agreement = similarity(sketch(shown), album.sketches[crop])
         if agreement < MIN_SIMILARITY:
             continue
+        tried = _TRIED_ALIKE
         details = compare_details(shown, album.view(crop))
         if details.agree:
             return Match(
