@@ -1,8 +1,9 @@
 """Duplicates: images of one data set that show the same picture, turned, inverted or cropped.
 
 Perceptual hashes and embeddings propose pairs; registering the two pictures and comparing their
-details confirms them. The pictures as wholes are compared: a lane that was used again in another gel, or a splice of two,
-is not seen; nor are two crops of one picture of which neither holds the other.
+details confirms them. The pictures as wholes are compared: a lane that was used again in another
+gel, or a splice of two, is not seen; nor are two crops of one picture of which neither holds the
+other.
 
 By ``benchmarks/duplicates.py``, with ten neighbours each and efficientnet-lite0 with ImageNet
 weights, 99 to 100% of 73 copies are found that were saved anew, turned, mirrored, inverted, toned,
@@ -55,8 +56,8 @@ MIN_CORRELATION = 0.55
 Of true crops the least was 0.60; half of all pairs of different pictures reach 0.50.
 """
 _TRIED_PLACES, _TRIED_ALIKE = 3, 24
-"""Of the likeliest: at first, and once one looks alike but differs in its details, as where a row of
-bands lies over another row of the same picture."""
+"""Of the likeliest: at first, and once one looks alike but differs in its details, as where a row
+of bands lies over another row of the same picture."""
 
 _KEPT_PICTURES = 256
 """Views (50 kB each) and outlines (600 kB) that are kept for the next pair."""
