@@ -96,6 +96,27 @@ def test_without_a_test_set_evaluate_shows_what_there_is(project: Path, tmp_path
     assert "RANDOM weights" in output
 
 
+def test_what_gelkit_wrote_is_not_read_as_data(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where data and results lie together, a report's plots would be a class of their own."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(project / "my_gels", ".", dirs_exist_ok=True)
+    for name in ("features", "results/my_gels"):
+        shutil.copytree(project / name, name)
+    _done("report")
+    _done("images", ".", "--sheet", "sheet.png", "--workers", "1")
+    plots = sorted(Path("results/my_gels/plots").glob("*.png"))
+    assert plots
+    for plot in plots:  # as someone does who prepares a talk
+        shutil.copy(plot, "gel")
+    assert "20 images (gel 10, not_gel 10), 20 read" in _done("images", ".", "--workers", "1")
+    shown = _done("heads", ".", *QUICK, "--out", "results/my_gels", "--workers", "1")
+    assert "20 images in 20 groups, classes gel, not_gel" in shown
+    assert "results that gelkit wrote: results/my_gels" in shown
+    assert f"a picture that gelkit drew: gel/{plots[0].name}" in shown
+
+
 def test_a_cached_run_imports_neither_torch_nor_keras(inside: Path) -> None:
     """A run with nothing to do would take as long as its imports, and need the weights."""
     program = (

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from gelkit.files import write_atomically
 from gelkit.images.inspection import Inspected
 from gelkit.images.views import VIEW_SIZE, View
+from gelkit.own_output import PNG_TEXT
 from gelkit.text import shown
 
 IMAGES_A_SHEET = 120
@@ -34,10 +36,18 @@ def draw_sheets(images: Sequence[Inspected], path: Path) -> list[Path]:
     for number, start in enumerate(range(0, len(images), IMAGES_A_SHEET), start=1):
         its_path = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
         file = io.BytesIO()
-        _draw(images[start : start + IMAGES_A_SHEET]).save(file, "PNG", optimize=True)
+        sheet = _draw(images[start : start + IMAGES_A_SHEET])
+        sheet.save(file, "PNG", optimize=True, pnginfo=_text_fields())
         write_atomically(its_path, file.getvalue())
         paths.append(its_path)
     return paths
+
+
+def _text_fields() -> PngInfo:
+    fields = PngInfo()
+    for name, text in PNG_TEXT.items():
+        fields.add_text(name, text)
+    return fields
 
 
 def _draw(images: Sequence[Inspected]) -> Image.Image:
