@@ -38,6 +38,7 @@ from gelkit.heads.saved import (
 from gelkit.heads.sources import score_sources, with_sources
 from gelkit.heads.training import Job, Settings, Trained, train_all
 from gelkit.images.catalog import Catalog, require_classes, write_manifest
+from gelkit.images.spellings import require_one_spelling
 from gelkit.paths import require_local
 from gelkit.progress import Progress, silent
 
@@ -79,8 +80,9 @@ def compare(
     :param workers: processes of one thread each; 1 trains in this process.
     :returns: the results, a row for each configuration; columns as of
         :data:`gelkit.heads.results.COLUMNS`.
-    :raises UsageError: fewer than two classes, too few groups for the folds, a group under two
-        labels, or a training that diverged; heads that were finished are kept.
+    :raises UsageError: fewer than two classes, one that is spelled in two ways, too few groups for
+        the folds, a group under two labels, or a training that diverged; heads that were finished
+        are kept.
     :raises MissingEmbeddingsError: no configuration has cached embeddings.
     """
     if configurations is None:
@@ -88,6 +90,7 @@ def compare(
     folder = None if out is None else require_local(out, "folder for results")
     chosen = number_configurations(configurations, [] if folder is None else _recorded(folder))
     training = with_sources(catalog.only("train"), source_regex)
+    require_one_spelling([*training.images, *catalog.only("test").images])
     require_classes(training)
     dataset = load_dataset(
         training, chosen, Path(cache), options or RecipeOptions(), settings or Settings(), progress

@@ -17,7 +17,7 @@ from gelkit.images.folders import IMAGE_SUFFIXES, OWN_PICTURE, look_below
 from gelkit.images.layouts import find_layout
 from gelkit.images.reading import irregular
 from gelkit.own_output import is_own_picture
-from gelkit.paths import RemotePath, as_path
+from gelkit.paths import RemotePath, as_path, in_the_disks_form
 from gelkit.tables import numbered_rows, unguarded, write_table
 
 logger = logging.getLogger(__name__)
@@ -384,7 +384,7 @@ def _joined(folder: Path, given: str) -> Path:
     if not path.is_absolute():
         path = folder / given
     if not isinstance(path, RemotePath):
-        return path
+        return path if os.path.lexists(path) else in_the_disks_form(path)
     store, bucket, *names = path.parts
     return RemotePath(store, bucket, posixpath.normpath("/".join(["", *names])).lstrip("/"))
 

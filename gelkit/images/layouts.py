@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gelkit.images.spellings import spelling_key
+
 _TRAINING = ("train", "training")
 _TEST = ("test", "testing")
 _VALIDATION = ("val", "valid", "validation")
@@ -73,12 +75,12 @@ def find_layout(data: str, names: Sequence[str]) -> Layout:
 
 
 def _classes_of(names: Sequence[str]) -> dict[str, set[str]]:
-    """Return the first folders, and the folders right in each."""
+    """Return the first folders, and the folders right in each, however these are spelled."""
     classes: dict[str, set[str]] = {}
     for name in names:
         first, *folders = name.split("/")[:-1] or [""]
         if first:
-            classes.setdefault(first, set()).update(folders[:1])
+            classes.setdefault(first, set()).update(map(spelling_key, folders[:1]))
     return classes
 
 

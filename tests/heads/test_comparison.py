@@ -589,6 +589,15 @@ def test_one_class_is_refused(compared: Compared) -> None:
         compared.again(None, catalog=alone)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_class_in_two_spellings_is_refused(split: str, compared: Compared) -> None:
+    """One class would be compared as two, or a test set be scored as of another class."""
+    first, *others = compared.catalog.images
+    odd = replace(first, label=f"{first.label} ", split=split)
+    with pytest.raises(UsageError, match="'001', '001 '"):
+        compared.again(None, catalog=replace(compared.catalog, images=(odd, *others)))
+
+
 def test_images_that_one_backbone_lacks_take_no_part_and_are_named(
     compared: Compared,
     tmp_path: Path,

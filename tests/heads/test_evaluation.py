@@ -165,6 +165,13 @@ def test_an_unknown_class_is_refused(project: Project) -> None:
     assert not (project.out / "test_predictions.csv").exists()
 
 
+def test_a_class_that_the_test_set_spells_otherwise_is_named(project: Project) -> None:
+    """A held-out class would be called unknown beside one that looks the same."""
+    odd = tuple(replace(image, label=f"{image.label} ") for image in project.test.images)
+    with pytest.raises(UsageError, match="Received: 'gel', 'gel '"):
+        project.evaluate(replace(project.test, images=odd))
+
+
 def test_a_test_set_of_one_class_is_scored(project: Project) -> None:
     """A set of photographs alone would be refused, or be counted as gels."""
     photos = tuple(image for image in project.test.images if image.label == "photo")
