@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,8 @@ class Assessment:
     """Differences that were fixed beforehand: the axes, and the heads against the anchor."""
     cautions: tuple[str, ...]
     """Sentences: what makes the figures doubtful, and what to do about it."""
-    fingerprint: str = ""
-    """The SHA-256 over what was assessed."""
+    heads: tuple[str, ...] = ()
+    """The fingerprints of the heads that were assessed."""
 
 
 def assess(
@@ -69,10 +68,10 @@ def assess(
         held out.
     :param out: None keeps nothing.
     """
-    fingerprint = _fingerprint(heads)
+    assessed = tuple(saved.fingerprint for saved in heads)
     if out is not None and (out / BASELINES_FILE).is_file():
         known = read_assessment(out)
-        if known is not None and known.fingerprint == fingerprint:
+        if known is not None and known.heads == assessed:
             return known
     baselines = score_baselines(dataset, progress)
     rivals = list(compress(zip(heads, predictions, strict=True), find_competing(heads)))
@@ -84,7 +83,7 @@ def assess(
         estimand=estimand(dataset.settings.folds),
         contrasts=_contrasts(dataset, rival_heads, rival_predictions, baselines),
         cautions=tuple(_cautions(dataset, *rivals[best], baselines.table)),
-        fingerprint=fingerprint,
+        heads=assessed,
     )
     if out is not None:
         write_baselines(baselines.table, out / BASELINES_FILE)
@@ -109,14 +108,10 @@ def read_assessment(out: Path) -> Assessment | None:
             estimand=values["estimand"],
             contrasts=tuple(AssessedContrast(**contrast) for contrast in values["contrasts"]),
             cautions=tuple(values["cautions"]),
-            fingerprint=values["fingerprint"],
+            heads=tuple(values["heads"]),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-
-
-def _fingerprint(heads: Sequence[SavedHead]) -> str:
-    return sha256(json.dumps([saved.fingerprint for saved in heads]).encode()).hexdigest()
 
 
 def _losses(

@@ -27,6 +27,7 @@ from gelkit.heads.held_out import (
 from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, write_results
+from gelkit.heads.results_folder import TEST_PREDICTIONS_FILE
 from gelkit.heads.reuse import embed_for, find_best, read_heads
 from gelkit.heads.saved import SavedHead, head_path, write_record
 from gelkit.heads.shift import score_without_overlap
@@ -39,8 +40,6 @@ from gelkit.progress import Progress, reported, silent
 from gelkit.text import quoted
 
 logger = logging.getLogger(__name__)
-
-TEST_PREDICTIONS_FILE = "test_predictions.csv"
 
 
 def find_test_set(out: str | Path) -> Catalog | None:
