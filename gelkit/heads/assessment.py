@@ -31,7 +31,7 @@ from gelkit.heads.probes import probe_sentences, write_baselines
 from gelkit.heads.results import is_competing
 from gelkit.heads.saved import SavedHead
 from gelkit.heads.selection import Answer, Cost, choose_best
-from gelkit.heads.sources import UNKNOWN_ELSEWHERE, score_sources, source_sentences
+from gelkit.heads.sources import NONE_HELD_OUT, UNKNOWN_ELSEWHERE, score_sources, source_sentences
 from gelkit.progress import Progress, silent
 
 ASSESSMENT_FILE = "assessment.json"
@@ -71,7 +71,7 @@ def assess(
     assessed = tuple(saved.fingerprint for saved in heads)
     if out is not None and (out / BASELINES_FILE).is_file():
         known = read_assessment(out)
-        if known is not None and known.heads == assessed:
+        if known is not None and known.heads == assessed and _knows_of_sources(known, dataset):
             return known
     baselines = score_baselines(dataset, progress)
     rivals = list(compress(zip(heads, predictions, strict=True), find_competing(heads)))
@@ -183,9 +183,19 @@ def _of_groups(dataset: Dataset) -> list[str]:
     ]
 
 
+def _knows_of_sources(known: Assessment, dataset: Dataset) -> bool:
+    """Tell whether an assessment says the same of sources that could not be held out, or none."""
+    return dataset.sources is not None or _why_unknown(dataset) in known.cautions
+
+
+def _why_unknown(dataset: Dataset) -> str:
+    given = any(image.source for image in dataset.any.images)
+    return NONE_HELD_OUT if given else UNKNOWN_ELSEWHERE
+
+
 def _of_sources(dataset: Dataset, best: SavedHead, predicted: Probabilities) -> list[str]:
     if dataset.sources is None:
-        return [UNKNOWN_ELSEWHERE]
+        return [_why_unknown(dataset)]
     kept = dataset.sources.kept
     scores = score_sources(
         dataset.any.targets[kept], predicted[len(dataset.splits) :, kept], dataset.sources

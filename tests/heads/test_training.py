@@ -109,8 +109,8 @@ def _arithmetic() -> tuple[object, ...]:
 
 SETTINGS_OF_A_NOTEBOOK: dict[str, tuple[Callable[[Any], object], Any, Any]] = {
     "floatx": (keras.config.set_floatx, "float16", "float32"),
-    "dtype policy": (keras.config.set_dtype_policy, "mixed_bfloat16", "float32"),
-    "epsilon": (keras.config.set_epsilon, 0.1, 1e-7),
+    "dtype policy": (keras.config.set_dtype_policy, "float64", "float32"),
+    "epsilon": (keras.config.set_epsilon, 0.45, 1e-7),
     "steps": (keras.config.set_max_steps_per_epoch, 1, None),
     "torch's dtype": (torch.set_default_dtype, torch.float64, torch.float32),
     "torch's products": (torch.set_float32_matmul_precision, "medium", "highest"),
