@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import os
 import sys
 
 import click
@@ -67,6 +68,7 @@ def main() -> None:
       gelkit heads my_gels --weights random
       gelkit evaluate
     """
+    os.environ["KERAS_BACKEND"] = "torch"  # in this program no other has a say
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names need not be text

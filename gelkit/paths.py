@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -134,6 +135,19 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     if not found[2]:
         raise UsageError(f"Expected a bucket, as in s3://bucket/folder. Received: {str(path)!r}.")
     return RemotePath(f"{found[1]}:", found[2])
+
+
+def in_the_disks_form(path: Path) -> Path:
+    """Return the path under which a file is there: Unicode has two ways to write an accent.
+
+    A Mac's disk and a spreadsheet use different ones. A path that is not there in either form is
+    returned as it is.
+    """
+    found = Path(path.anchor)
+    for part in path.parts[bool(path.anchor) :]:
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        found /= next((form for form in forms if os.path.lexists(found / form)), part)
+    return found
 
 
 def require_local(path: str | os.PathLike[str], what: str = "path") -> Path:

@@ -12,6 +12,15 @@ def shown(name: str) -> str:
     return "".join(each if each.isprintable() else _spelled(each) for each in name)
 
 
+def quoted(name: str) -> str:
+    """Return a name as :func:`shown`, in quotes if one could not see its white space otherwise.
+
+    >>> print(quoted("good"), quoted("good "))
+    good 'good '
+    """
+    return shown(name) if name == " ".join(name.split()) else repr(name)
+
+
 def printable(text: str) -> str:
     """Return a text of several lines, each of them as :func:`shown`."""
     return "\n".join(map(shown, text.split("\n")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -94,6 +95,27 @@ def test_without_a_test_set_evaluate_shows_what_there_is(project: Path, tmp_path
     output = _done("evaluate", "--out", tmp_path / "results")
     assert "No test set" in output
     assert "RANDOM weights" in output
+
+
+def test_what_gelkit_wrote_is_not_read_as_data(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where data and results lie together, a report's plots would be a class of their own."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(project / "my_gels", ".", dirs_exist_ok=True)
+    for name in ("features", "results/my_gels"):
+        shutil.copytree(project / name, name)
+    _done("report")
+    _done("images", ".", "--sheet", "sheet.png", "--workers", "1")
+    plots = sorted(Path("results/my_gels/plots").glob("*.png"))
+    assert plots
+    for plot in plots:  # as someone does who prepares a talk
+        shutil.copy(plot, "gel")
+    assert "20 images (gel 10, not_gel 10), 20 read" in _done("images", ".", "--workers", "1")
+    shown = _done("heads", ".", *QUICK, "--out", "again", "--workers", "1")
+    assert "20 images in 20 groups, classes gel, not_gel" in shown
+    assert "results that gelkit wrote: results/my_gels" in shown
+    assert f"a picture that gelkit drew: gel/{plots[0].name}" in shown
 
 
 def test_a_cached_run_imports_neither_torch_nor_keras(inside: Path) -> None:
@@ -317,6 +339,61 @@ def test_heads_says_what_comes_next_and_what_was_left_out(
     assert "gelkit predict IMAGE --out 'my out'" in shown
     shown = _done("heads", *words, "--hardware", "cpu", "--hardware", "tpu")
     assert "Warning: left out, since their embeddings are not cached: mobilenet-v3 on tpu" in shown
+
+
+HOSTILE = {
+    "floatx": {"floatx": "float16", "epsilon": 0.1, "backend": "jax"},
+    "variables": {"floatx": "float64", "image_data_format": "channels_first"},
+}
+VARIABLES = {"KERAS_BACKEND": "jax", "KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
+VARIABLES |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONHASHSEED": "7", "TZ": "Asia/Kolkata"}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_somebodys_settings_of_keras_decide_nothing(
+    case: str, project: Path, tmp_path: Path
+) -> None:
+    """Another configuration would be the best on a machine where Keras is used for other things."""
+    (tmp_path / "keras.json").write_text(json.dumps(HOSTILE[case]))
+    command = [sys.executable, ROOT / "cli.py", "heads", project / "my_gels", *QUICK]
+    command += ["--cache", project / "features", "--out", tmp_path / "out", "--workers", "2"]
+    variables = VARIABLES if case == "variables" else {}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
+    environment = {**plain, "KERAS_HOME": str(tmp_path), **variables}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    ours, theirs = project / "results/my_gels", tmp_path / "out"
+    names = ["predictions.csv", "baselines.csv"]
+    names += [path.relative_to(ours).as_posix() for path in ours.glob("heads/*.npy")]
+    assert len(names) == 6
+    for name in names:
+        assert (theirs / name).read_bytes() == (ours / name).read_bytes(), name
+
+
+UNUSABLE = {
+    "bfloat16": ('{"floatx": "bfloat16"}', {}),
+    "epsilon": ('{"epsilon": "small"}', {}),
+    "no table": ("[]", {}),
+    "no number": ("{}", {"KERAS_MAX_EPOCHS": "x"}),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_settings_that_keep_keras_from_starting_are_named(case: str, tmp_path: Path) -> None:
+    """A traceback would not say that a forgotten file in the home folder is the cause."""
+    settings, variables = UNUSABLE[case]
+    (tmp_path / "keras.json").write_text(settings)
+    program = (
+        "from gelkit.errors import GelkitError\n"
+        "from gelkit.heads.architectures import load_keras\n"
+        "try: load_keras()\n"
+        "except GelkitError as error: print(error)"
+    )
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), **variables}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Expected Keras to start." in run.stdout
+    assert "correct or remove keras.json in ~/.keras (or in KERAS_HOME)" in run.stdout
 
 
 @pytest.mark.exhaustive("fault states")

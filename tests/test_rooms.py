@@ -36,6 +36,7 @@ DOORS = {
         "features/xla",
         "features/diagnosis",
         "features/embeddings",
+        "heads/architectures",
         "heads/stacked_layers",
         "heads/stacking",
         "heads/training",

@@ -230,6 +230,7 @@ def heads(
     options = gelkit.RecipeOptions(**{key: given[key] for key in given if key in names})
     settings = {name: value for name, value in given.items() if name not in names}
     catalog = gelkit.read_catalog(data, allow_outside=allow_outside)
+    echo_if_any(skipped(catalog))
     folder = out or Path("results", catalog.name)
     axes = (backbones, heads_, optimizers)
     chosen, left_out = choose_available(cache, options, hardware, *axes)

@@ -7,7 +7,8 @@ added to :data:`HEADS` or :data:`OPTIMIZERS` makes further configurations.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,73 @@ _COLUMNS_AT_ONCE = 128
 
 _SMALLEST_VARIANCE = 1e-4
 """Of a feature, relative to the mean over all features."""
+
+_KERAS_SETTINGS: Mapping[str, object] = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "image_data_format": "channels_last",
+    "dtype_policy": "float32",
+    "max_epochs": None,
+    "max_steps_per_epoch": None,
+}
+"""What decides a result and can be set in keras.json, by variables or in a notebook: Keras' own
+defaults. It is a function of ``keras.config`` each, and one that begins with ``set_``."""
+
+
+def load_keras() -> Any:
+    """Import Keras with the torch backend.
+
+    :raises GelkitError: this process already uses Keras with another backend, or what a person has
+        set keeps Keras from starting.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    try:
+        import keras
+    except (ImportError, ValueError, TypeError, AttributeError) as error:
+        raise GelkitError(
+            f"Expected Keras to start. Received: {error}. Set KERAS_BACKEND=torch, unset other "
+            "variables that begin with KERAS_, and correct or remove keras.json in ~/.keras (or in "
+            "KERAS_HOME)."
+        ) from error
+
+    if keras.backend.backend() != "torch":
+        raise GelkitError(
+            f"Expected Keras with the torch backend. Received: {keras.backend.backend()!r}. Set "
+            "KERAS_BACKEND=torch before Keras is first imported."
+        )
+    return keras
+
+
+@contextmanager
+def standard_arithmetic() -> Iterator[None]:
+    """Have Keras and torch compute as results are meant, whatever a person or a notebook has set.
+
+    What was set before is set again afterwards.
+    """
+    import torch
+
+    config = load_keras().config
+    before = {name: getattr(config, name)() for name in _KERAS_SETTINGS}
+    dtype = torch.get_default_dtype()
+    libraries: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cuda)
+    products = [library.matmul for library in libraries]
+    precisions = [product.fp32_precision for product in products]
+    _set(config, _KERAS_SETTINGS)
+    torch.set_default_dtype(torch.float32)
+    for product in products:  # torch.set_float32_matmul_precision makes them bfloat16 or TF32
+        product.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for product, precision in zip(products, precisions, strict=True):
+            product.fp32_precision = precision
+        torch.set_default_dtype(dtype)
+        _set(config, before)
+
+
+def _set(config: Any, settings: Mapping[str, object]) -> None:
+    for name, value in settings.items():
+        getattr(config, f"set_{name}")(value)
 
 
 def single(width: int, num_classes: int) -> keras.Model:
@@ -91,6 +159,7 @@ def build_head(
     return build_compiled(head, optimizer, embeddings.values, num_classes, learning_rate)
 
 
+@standard_arithmetic()
 def build_compiled(
     head: str,
     optimizer: str,
@@ -113,22 +182,6 @@ def build_compiled(
         metrics=["accuracy"],
     )
     return model
-
-
-def load_keras() -> Any:
-    """Import Keras with the torch backend.
-
-    :raises GelkitError: this process already uses Keras with another backend.
-    """
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    import keras
-
-    if keras.backend.backend() != "torch":
-        raise GelkitError(
-            f"Expected Keras with the torch backend. Received: {keras.backend.backend()!r}. Set "
-            "KERAS_BACKEND=torch before Keras is first imported."
-        )
-    return keras
 
 
 def standardisation(values: npt.NDArray[np.float32]) -> keras.Layer:

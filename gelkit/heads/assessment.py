@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from gelkit.heads.probes import probe_sentences, write_baselines
 from gelkit.heads.results import is_competing
 from gelkit.heads.saved import SavedHead
 from gelkit.heads.selection import Answer, Cost, choose_best
-from gelkit.heads.sources import UNKNOWN_ELSEWHERE, score_sources, source_sentences
+from gelkit.heads.sources import NONE_HELD_OUT, UNKNOWN_ELSEWHERE, score_sources, source_sentences
 from gelkit.progress import Progress, silent
 
 ASSESSMENT_FILE = "assessment.json"
@@ -50,8 +49,8 @@ class Assessment:
     """Differences that were fixed beforehand: the axes, and the heads against the anchor."""
     cautions: tuple[str, ...]
     """Sentences: what makes the figures doubtful, and what to do about it."""
-    fingerprint: str = ""
-    """The SHA-256 over what was assessed."""
+    heads: tuple[str, ...] = ()
+    """The fingerprints of the heads that were assessed."""
 
 
 def assess(
@@ -69,10 +68,10 @@ def assess(
         held out.
     :param out: None keeps nothing.
     """
-    fingerprint = _fingerprint(heads)
+    assessed = tuple(saved.fingerprint for saved in heads)
     if out is not None and (out / BASELINES_FILE).is_file():
         known = read_assessment(out)
-        if known is not None and known.fingerprint == fingerprint:
+        if known is not None and known.heads == assessed and _knows_of_sources(known, dataset):
             return known
     baselines = score_baselines(dataset, progress)
     rivals = list(compress(zip(heads, predictions, strict=True), find_competing(heads)))
@@ -84,7 +83,7 @@ def assess(
         estimand=estimand(dataset.settings.folds),
         contrasts=_contrasts(dataset, rival_heads, rival_predictions, baselines),
         cautions=tuple(_cautions(dataset, *rivals[best], baselines.table)),
-        fingerprint=fingerprint,
+        heads=assessed,
     )
     if out is not None:
         write_baselines(baselines.table, out / BASELINES_FILE)
@@ -109,14 +108,10 @@ def read_assessment(out: Path) -> Assessment | None:
             estimand=values["estimand"],
             contrasts=tuple(AssessedContrast(**contrast) for contrast in values["contrasts"]),
             cautions=tuple(values["cautions"]),
-            fingerprint=values["fingerprint"],
+            heads=tuple(values["heads"]),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-
-
-def _fingerprint(heads: Sequence[SavedHead]) -> str:
-    return sha256(json.dumps([saved.fingerprint for saved in heads]).encode()).hexdigest()
 
 
 def _losses(
@@ -188,9 +183,19 @@ def _of_groups(dataset: Dataset) -> list[str]:
     ]
 
 
+def _knows_of_sources(known: Assessment, dataset: Dataset) -> bool:
+    """Tell whether an assessment says the same of sources that could not be held out, or none."""
+    return dataset.sources is not None or _why_unknown(dataset) in known.cautions
+
+
+def _why_unknown(dataset: Dataset) -> str:
+    given = any(image.source for image in dataset.any.images)
+    return NONE_HELD_OUT if given else UNKNOWN_ELSEWHERE
+
+
 def _of_sources(dataset: Dataset, best: SavedHead, predicted: Probabilities) -> list[str]:
     if dataset.sources is None:
-        return [UNKNOWN_ELSEWHERE]
+        return [_why_unknown(dataset)]
     kept = dataset.sources.kept
     scores = score_sources(
         dataset.any.targets[kept], predicted[len(dataset.splits) :, kept], dataset.sources

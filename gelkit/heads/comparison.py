@@ -17,7 +17,7 @@ import pandas as pd
 
 import gelkit
 from gelkit.features.recipe import RecipeOptions
-from gelkit.heads.assessment import assess, find_competing
+from gelkit.heads.assessment import assess, find_competing, read_assessment
 from gelkit.heads.availability import choose_available
 from gelkit.heads.calibration import calibration
 from gelkit.heads.configurations import Configuration, is_known, number_configurations
@@ -26,6 +26,7 @@ from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.metrics import score_out_of_fold
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, write_results
+from gelkit.heads.results_folder import record_data, remove_outdated, require_same_data
 from gelkit.heads.saved import (
     SavedHead,
     is_whole,
@@ -38,6 +39,7 @@ from gelkit.heads.saved import (
 from gelkit.heads.sources import score_sources, with_sources
 from gelkit.heads.training import Job, Settings, Trained, train_all
 from gelkit.images.catalog import Catalog, require_classes, write_manifest
+from gelkit.images.spellings import require_one_spelling
 from gelkit.paths import require_local
 from gelkit.progress import Progress, silent
 
@@ -79,15 +81,19 @@ def compare(
     :param workers: processes of one thread each; 1 trains in this process.
     :returns: the results, a row for each configuration; columns as of
         :data:`gelkit.heads.results.COLUMNS`.
-    :raises UsageError: fewer than two classes, too few groups for the folds, a group under two
-        labels, or a training that diverged; heads that were finished are kept.
+    :raises UsageError: ``out`` has results of other data, fewer than two classes, one that is
+        spelled in two ways, too few groups for the folds, a group under two labels, or a training
+        that diverged; heads that were finished are kept.
     :raises MissingEmbeddingsError: no configuration has cached embeddings.
     """
     if configurations is None:
         configurations, _ = choose_available(cache, options)
     folder = None if out is None else require_local(out, "folder for results")
+    if folder is not None:
+        require_same_data(folder, catalog)
     chosen = number_configurations(configurations, [] if folder is None else _recorded(folder))
     training = with_sources(catalog.only("train"), source_regex)
+    require_one_spelling([*training.images, *catalog.only("test").images])
     require_classes(training)
     dataset = load_dataset(
         training, chosen, Path(cache), options or RecipeOptions(), settings or Settings(), progress
@@ -95,6 +101,7 @@ def compare(
     available = [c for c in chosen if (c.backbone, c.hardware) in dataset.embeddings]
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        record_data(folder, catalog)
         _keep_test_set(catalog.only("test"), folder)
         _keep_training_set(training, dataset, folder)
     trained = _train_missing(available, dataset, folder, workers, progress)
@@ -271,8 +278,9 @@ def _source_scores(dataset: Dataset, probabilities: npt.NDArray[np.float32]) -> 
 def _collect(dataset: Dataset, out: Path, progress: Progress) -> pd.DataFrame:
     """Assess all heads in ``out`` that can be compared, and write what is known of them."""
     comparable = _comparable_heads(dataset, out)
+    heads = _without_the_outdated(comparable, out)
     probabilities = [read_probabilities(out, saved.configuration) for saved in comparable]
-    assessed = _assessed(dataset, comparable, probabilities, out, progress)
+    assessed = _assessed(dataset, heads, probabilities, out, progress)
     for before, saved in zip(comparable, assessed, strict=True):
         if saved != before:
             write_record(out, saved)
@@ -284,6 +292,22 @@ def _collect(dataset: Dataset, out: Path, progress: Progress) -> pd.DataFrame:
     ]
     write_predictions(predictions, out / PREDICTIONS_FILE)
     return results
+
+
+def _without_the_outdated(heads: list[SavedHead], out: Path) -> list[SavedHead]:
+    """Remove what was made of heads that are gone, and what a test said of all in comparison."""
+    before = read_assessment(out)
+    if before is None or set(before.heads) <= {saved.fingerprint for saved in heads}:
+        return heads
+    removed = remove_outdated(out)
+    if removed:
+        logger.warning(
+            "removed from %s what was made of heads that are gone: %s. Make it again with: gelkit "
+            "evaluate",
+            out,
+            ", ".join(removed),
+        )
+    return [saved.untested() for saved in heads]
 
 
 def _assessed(

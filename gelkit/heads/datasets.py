@@ -32,7 +32,7 @@ from gelkit.heads.splits import LEFT_OUT, Folds, make_splits, splits_fingerprint
 from gelkit.heads.training import Settings
 from gelkit.images.catalog import Catalog
 from gelkit.progress import Progress, silent
-from gelkit.text import counted, listed, shown
+from gelkit.text import counted, listed, quoted, shown
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def positive_class(classes: Sequence[str], name: str) -> int | None:
     if len(classes) != 2 or name not in classes:
         raise UsageError(
             f"Expected as --positive one of two classes. Received: {name!r} and the classes "
-            f"{', '.join(classes)}. Leave it out for means over the classes."
+            f"{', '.join(map(quoted, classes))}. Leave it out for means over the classes."
         )
     return list(classes).index(name)
 

@@ -27,6 +27,7 @@ from gelkit.heads.held_out import (
 from gelkit.heads.intervals import bound_columns, intervals
 from gelkit.heads.predictions import Columns, predicted_columns, write_predictions
 from gelkit.heads.results import make_results, write_results
+from gelkit.heads.results_folder import TEST_PREDICTIONS_FILE
 from gelkit.heads.reuse import embed_for, find_best, read_heads
 from gelkit.heads.saved import SavedHead, head_path, write_record
 from gelkit.heads.shift import score_without_overlap
@@ -34,11 +35,11 @@ from gelkit.heads.sign_flips import assess_differences
 from gelkit.heads.training import load_head, predict
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.formats import Limits
+from gelkit.images.spellings import require_one_spelling
 from gelkit.progress import Progress, reported, silent
+from gelkit.text import quoted
 
 logger = logging.getLogger(__name__)
-
-TEST_PREDICTIONS_FILE = "test_predictions.csv"
 
 
 def find_test_set(out: str | Path) -> Catalog | None:
@@ -67,7 +68,8 @@ def evaluate(
     :param limits: what one image may ask for.
     :returns: the results, as results.csv now holds them; each prediction is in
         test_predictions.csv.
-    :raises UsageError: no results there, or the test set has a class that the heads do not know.
+    :raises UsageError: no results there, or the test set has a class that the heads do not know, or
+        spells one otherwise.
     """
     folder = Path(out)
     heads = read_heads(folder)
@@ -77,6 +79,7 @@ def evaluate(
             f"Expected a label for every test image. Received: {len(test) - len(labelled)} "
             f"without one in {test.name!r}. Sort them into class folders."
         )
+    require_one_spelling(test.images, heads[0].classes)
     embeddings = _test_embeddings(
         heads, test, cache, Workforce(limits=limits or Limits()), progress
     )
@@ -127,8 +130,8 @@ def _require_known_classes(saved: SavedHead, test: Embeddings) -> None:
     unknown = sorted(set(test.classes) - set(saved.classes))
     if unknown:
         raise UsageError(
-            f"Expected test images of the classes {', '.join(saved.classes)}. Received: the class "
-            f"{unknown[0]!r} too. Leave it out, or train the heads with it."
+            f"Expected test images of the classes {', '.join(map(quoted, saved.classes))}. "
+            f"Received: the class {unknown[0]!r} too. Leave it out, or train the heads with it."
         )
 
 

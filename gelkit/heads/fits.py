@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gelkit.heads.architectures import build_compiled, load_keras
+from gelkit.heads.architectures import build_compiled, load_keras, standard_arithmetic
 
 if TYPE_CHECKING:
     import keras
@@ -88,6 +88,7 @@ def fit_alone(task: Task, fit: Fit) -> Fitted:
     return Fitted(np.stack(probabilities), head if fit.kept else None)
 
 
+@standard_arithmetic()
 def predict(head: keras.Model, values: npt.NDArray[np.float32]) -> Probabilities:
     """Return a head's probabilities (images x classes) for raw embeddings (images x width)."""
     if not len(values):  # Keras refuses to predict nothing

@@ -15,6 +15,7 @@ from gelkit.files import write_atomically
 from gelkit.heads.datasets import positive_class
 from gelkit.heads.grouping import Groups, find_near_copies, group_images
 from gelkit.heads.metrics import Probabilities
+from gelkit.heads.results_folder import FINDINGS_FILE
 from gelkit.heads.saved import SavedHead
 from gelkit.heads.shift import (
     Sample,
@@ -29,7 +30,6 @@ from gelkit.progress import Progress, silent
 logger = logging.getLogger(__name__)
 
 LOOKS_FILE = "test_looks.json"
-FINDINGS_FILE = "test_findings.json"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from gelkit.heads.metrics import Probabilities, Targets
 from gelkit.tables import write_table
 
-RECHECK_FILE = "recheck.csv"
 RECHECK_COLUMNS = (
     "path",
     "sha256",

@@ -47,6 +47,11 @@ class SavedHead:
         """Return the record with some columns of its result row filled."""
         return replace(self, row=self.row | columns)
 
+    def untested(self) -> SavedHead:
+        """Return the record without what a test set has said of the head."""
+        row = {name: value for name, value in self.row.items() if not name.startswith("test_")}
+        return replace(self, row=row)
+
 
 def head_path(out: Path, configuration: Configuration) -> Path:
     """Return where a configuration's ``.keras`` file is."""

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import GelkitError, UsageError
-from gelkit.heads.architectures import LEARNING_RATE, load_keras
+from gelkit.heads.architectures import LEARNING_RATE, load_keras, standard_arithmetic
 from gelkit.heads.fits import Fit, Fitted, Task, predict
 from gelkit.heads.plans import forget_plans
 from gelkit.heads.splits import LEFT_OUT, Folds, derived_seed
@@ -138,6 +138,7 @@ def train_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trained]
     yield from _train_in_pool(jobs, workers)
 
 
+@standard_arithmetic()
 def load_head(path: Path) -> keras.Model:
     """Load a saved head. Code inside the file, such as a Lambda layer's, is refused, never run.
 
@@ -163,7 +164,7 @@ def _part_numbers(job: Job) -> range:
 
 def _train_part(job: Job, number: int) -> _Part:
     final = number == len(job.splits)
-    with _random_state_kept(), _one_thread():
+    with _random_state_kept(), _one_thread(), standard_arithmetic():
         started = time.perf_counter()
         task = _task(job)
         fits = _tuned(job, task, [_final_fit(job)] if final else _fits_of_repeat(job, number))

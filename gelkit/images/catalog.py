@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import posixpath
 import re
@@ -12,14 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from gelkit.errors import UsageError
+from gelkit.images.folders import IMAGE_SUFFIXES, OWN_PICTURE, look_below
+from gelkit.images.layouts import find_layout
 from gelkit.images.reading import irregular
-from gelkit.paths import RemotePath, as_path
+from gelkit.own_output import is_own_picture
+from gelkit.paths import RemotePath, as_path, in_the_disks_form
 from gelkit.tables import numbered_rows, unguarded, write_table
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".gel", ".1sc", ".scn"}
-)
-"""File endings (lower case) that are taken for images; whether they decode is seen later."""
+logger = logging.getLogger(__name__)
 
 MANIFEST_COLUMNS = ("path", "label", "group", "source", "split", "page")
 SPLITS = ("train", "test")
@@ -56,6 +57,15 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class Leftover:
+    """A file or folder that no person put there as data, and with it all that is in it."""
+
+    name: str
+    kind: str
+    """What it is."""
+
+
+@dataclass(frozen=True)
 class Catalog:
     """The images of one data set, in a fixed order (sorted by name, or the manifest's)."""
 
@@ -65,6 +75,8 @@ class Catalog:
     """Names of files that are no images."""
     unreadable: tuple[Unreadable, ...] = ()
     """Pipes, folders, dangling links and the like that are called like images."""
+    leftovers: tuple[Leftover, ...] = ()
+    """What gelkit itself and operating systems leave in folders; never read as images."""
     given: tuple[str, ...] = field(default=(), compare=False)
     """The arguments of a command that reads the same data; empty if it was not read."""
 
@@ -100,12 +112,17 @@ def page_name(name: str, page: int | None) -> str:
 def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> Catalog:
     """List the images of folders, files and CSV manifests, on this machine or in a store.
 
-    A folder's first level of sub-folders names the classes; a manifest is a CSV file with the
-    column ``path`` (relative to the manifest's folder) and any of ``label``, ``group``,
-    ``source``, ``split`` and ``page``: several rows may name pages, from 1, of the same file, each
-    of which is an image then. Several pieces of data become one catalog, named after the first.
-    Of a manifest's cells, ``'=`` and the like at the beginning stand for ``=``, as in every table
-    of gelkit, so that one may be made of another; all other cells are what they say.
+    A folder's first level of sub-folders names the classes; below ``train`` and ``test`` folders it
+    is the second, and what is in ``test`` is held out, which is logged as a warning. What gelkit
+    itself has written, what is hidden and what systems leave behind is left out and named in the
+    catalog's ``leftovers``.
+
+    A manifest is a CSV file with the column ``path`` (relative to the manifest's folder) and any of
+    ``label``, ``group``, ``source``, ``split`` and ``page``: several rows may name pages, from 1,
+    of the same file, each of which is an image then. Several pieces of data become one catalog,
+    named after the first. Of a manifest's cells, ``'=`` and the like at the beginning stand for
+    ``=``, as in every table of gelkit, so that one may be made of another; all other cells are what
+    they say.
 
     In a store (``s3://bucket/folder``) a folder is what its objects' names make one. Of images
     there, the catalog keeps what the listing told: it is read anew to see what has changed.
@@ -124,6 +141,7 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
         images=tuple(image for piece in pieces for image in piece.images),
         skipped=tuple(name for piece in pieces for name in piece.skipped),
         unreadable=tuple(its for piece in pieces for its in piece.unreadable),
+        leftovers=tuple(its for piece in pieces for its in piece.leftovers),
         given=(*map(str, paths), *(["--allow-outside"] if allow_outside else [])),
     )
     if not catalog.images:
@@ -137,7 +155,12 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
 
 def _unread(catalog: Catalog) -> str:
     named = [f"{its.name!r}, {its.reason}" for its in catalog.unreadable]
-    return f", and what cannot be read: {_first(named)}" if named else ""
+    left = [f"{its.name!r}, {its.kind}" for its in catalog.leftovers]
+    return "".join(
+        f", and what {is_so}: {_first(its)}"
+        for is_so, its in (("cannot be read", named), ("is no data", left))
+        if its
+    )
 
 
 def require_classes(catalog: Catalog) -> None:
@@ -209,6 +232,8 @@ def _read_piece(path: Path, allow_outside: bool) -> Catalog:
         return _read_folder(path)
     if path.suffix.lower() == ".csv" and path.is_file():
         return _read_manifest(path, allow_outside)
+    if path.is_file() and not isinstance(path, RemotePath) and is_own_picture(path):
+        return Catalog(path.stem, (), leftovers=(Leftover(path.name, OWN_PICTURE),))
     if path.is_file():
         return Catalog(path.stem, (CatalogImage(path, path.name),))
     raise UsageError(
@@ -218,77 +243,26 @@ def _read_piece(path: Path, allow_outside: bool) -> Catalog:
 
 
 def _read_folder(root: Path) -> Catalog:
-    images, skipped, unreadable = [], [], []
-    found = _stored_below(root) if isinstance(root, RemotePath) else _found_below(root)
-    for path, trouble in found:
-        name = path.relative_to(root).as_posix()
-        if trouble is not None:
-            unreadable.append(Unreadable(name, trouble))
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(CatalogImage(path, name, label=_class_folder(name)))
-        else:
-            skipped.append(name)
-    return Catalog(_folder_name(root), tuple(images), tuple(skipped), tuple(unreadable))
-
-
-def _found_below(root: Path) -> list[tuple[Path, str | None]]:
-    """Return everything below ``root`` that is no folder, and what is wrong with it, sorted.
-
-    A linked folder is seen once. Folders are there only if they cannot be listed, or are called
-    like images and are not the folder of a class.
-    """
-    seen = set()
-    found: list[tuple[Path, str | None]] = []
-
-    def unlisted(error: OSError) -> None:
-        if Path(error.filename) == root:
-            raise error
-        found.append((Path(error.filename), f"cannot be listed: {error.strerror}"))
-
-    for folder, subfolders, files in os.walk(root, onerror=unlisted, followlinks=True):
-        identity = os.stat(folder)
-        if (identity.st_dev, identity.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((identity.st_dev, identity.st_ino))
-        subfolders.sort()
-        paths = [Path(folder, name) for name in files]
-        paths += [Path(folder, name) for name in subfolders if Path(folder) != root]
-        found += [
-            (path, _trouble(path))
-            for path in paths
-            if path.suffix.lower() in IMAGE_SUFFIXES or path.name in files
-        ]
-    return sorted(found, key=lambda pair: pair[0].relative_to(root).as_posix())
-
-
-def _stored_below(root: RemotePath) -> list[tuple[Path, str | None]]:
-    """Return all objects below a folder of a store, as :func:`_found_below` does files."""
-    paths = sorted(root.walk_objects(), key=lambda path: path.relative_to(root).as_posix())
-    return [(path, _stored_trouble(path)) for path in paths]
-
-
-def _stored_trouble(path: RemotePath) -> str | None:
-    if path.suffix.lower() not in IMAGE_SUFFIXES or path.is_true:
-        return None
-    named = path.listed.url if path.listed else str(path)
-    return f"expected a name that a path can have. Received: {named!r}. Copy the object to another"
-
-
-def _trouble(path: Path) -> str | None:
-    """Say why something that is called like an image cannot be one; None if it is a file."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return None
-    try:
-        kind = irregular(os.stat(path).st_mode)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return kind and f"expected a regular file. Received: {kind}"
-
-
-def _class_folder(name: str) -> str | None:
-    first, _, rest = name.partition("/")
-    return first if rest else None
+    below = look_below(root)
+    names = [path.relative_to(root).as_posix() for path in below.images]
+    layout = find_layout(str(root), names)
+    if layout.remark:
+        logger.warning(layout.remark)
+    return Catalog(
+        name=_folder_name(root),
+        images=tuple(
+            CatalogImage(path, name, label=layout.label(name), split=layout.split(name))
+            for path, name in zip(below.images, names, strict=True)
+        ),
+        skipped=tuple(path.relative_to(root).as_posix() for path in below.others),
+        unreadable=tuple(
+            Unreadable(path.relative_to(root).as_posix(), trouble)
+            for path, trouble in below.unreadable
+        ),
+        leftovers=tuple(
+            Leftover(path.relative_to(root).as_posix(), kind) for path, kind in below.leftovers
+        ),
+    )
 
 
 def _folder_name(folder: Path) -> str:
@@ -410,7 +384,7 @@ def _joined(folder: Path, given: str) -> Path:
     if not path.is_absolute():
         path = folder / given
     if not isinstance(path, RemotePath):
-        return path
+        return path if os.path.lexists(path) else in_the_disks_form(path)
     store, bucket, *names = path.parts
     return RemotePath(store, bucket, posixpath.normpath("/".join(["", *names])).lstrip("/"))
 

@@ -54,6 +54,7 @@ class Share:
             images=tuple(its for its in catalog.images if self.holds(its.name)),
             unreadable=tuple(its for its in catalog.unreadable if self.holds(its.name)),
             skipped=tuple(filter(self.holds, catalog.skipped)),
+            leftovers=tuple(its for its in catalog.leftovers if self.holds(its.name)),
         )
 
 

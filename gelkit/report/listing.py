@@ -11,7 +11,8 @@ from gelkit.features.surveys import Survey
 from gelkit.images.catalog import Catalog
 from gelkit.images.formats import FLAGS
 from gelkit.images.inspection import MOST_SHRINKING, SHRUNK, Inspected
-from gelkit.text import counted
+from gelkit.images.spellings import find_alike, spelled
+from gelkit.text import counted, quoted
 
 _MEANINGS = FLAGS | {
     "saturated": f"{FLAGS['saturated']}, as in many photographs; what they showed is lost: expose "
@@ -27,11 +28,13 @@ def describe_survey(catalog: Catalog, found: Survey) -> str:
 
 def _lines(catalog: Catalog, found: Survey) -> Iterator[str]:
     labels = Counter(image.label for image in catalog.images if image.label is not None)
-    classes = ", ".join(f"{label} {count}" for label, count in sorted(labels.items()))
+    classes = ", ".join(f"{quoted(label)} {count}" for label, count in sorted(labels.items()))
     named = f" ({classes})" if classes else ""
     yield f"{counted(len(catalog), 'image')}{named}, {len(found.images):,} read:"
     if not labels:
         yield "No labels: gelkit heads needs a folder for each class, or a manifest with labels."
+    for alike in find_alike(labels):
+        yield f"Spelled alike, which gelkit heads refuses: {spelled(alike)}. Make them one."
     yield from _kinds(found.images)
     remarks = Counter(remark for image in found.images for remark in image.remarks)
     if remarks:

@@ -12,6 +12,7 @@ import gelkit
 from gelkit.features.backbones import BACKBONES
 from gelkit.heads.architectures import HEADS
 from gelkit.heads.intervals import estimand
+from gelkit.text import quoted
 
 if TYPE_CHECKING:
     from gelkit.report.contents import Contents
@@ -132,9 +133,10 @@ def _of_heads(contents: Contents) -> Iterator[str]:
 
 def _of_protocol(contents: Contents) -> Iterator[str]:
     first = contents.results.iloc[0]
+    classes = [quoted(name) for name in first["classes"]]
     yield (
         f"Configurations were compared on {first['n_images']} images in {first['n_groups']} groups "
-        f"(classes {_joined(list(first['classes']))}) by {first['repeats']} repeats of "
+        f"(classes {_joined(classes)}) by {first['repeats']} repeats of "
         f"{first['folds']}-fold cross-validation, stratified by class, with the same splits for "
         "all."
     )

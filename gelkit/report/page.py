@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import gelkit
 from gelkit.files import write_atomically
-from gelkit.heads.rechecks import RECHECK_FILE, write_rechecks
+from gelkit.heads.rechecks import write_rechecks
+from gelkit.heads.results_folder import PLOTS_FOLDER, RECHECK_FILE, REPORT_FILE
 from gelkit.images.catalog import page_name
 from gelkit.progress import Progress, silent
 from gelkit.report.contents import Contents, read_contents
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
     from gelkit.report.plots import Plot
 
-REPORT_FILE = "report.html"
-PLOTS_FOLDER = "plots"
 
 _SHOWN_RECHECKS = 20
 _SHOWN_GROUPS = 20

@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
-from gelkit.text import shown
+from gelkit.text import quoted, shown
 
 if TYPE_CHECKING:
     from gelkit.analyses.prediction import Predicted, Prediction
@@ -43,10 +43,10 @@ def _row(prediction: Prediction, predicted: Predicted) -> tuple[str, ...]:
     return (
         _shortened(shown(prediction.image)),
         shown(prediction.outcome),
-        shown(prediction.predicted),
+        quoted(prediction.predicted),
         f"{prediction.probabilities[number]:.3f}",
         _shortened(shown(nearest.image)),
-        shown(nearest.label),
+        quoted(nearest.label),
         f"{nearest.cosine:.3f}",
         shown(_remark(prediction)),
     )

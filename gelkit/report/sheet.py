@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from gelkit.files import write_atomically
 from gelkit.images.inspection import Inspected
 from gelkit.images.views import VIEW_SIZE, View
+from gelkit.own_output import PNG_TEXT
 from gelkit.text import shown
 
 if TYPE_CHECKING:
@@ -77,10 +79,18 @@ def _draw_all(cells: Sequence[_Cell], layout: _Layout, path: Path) -> list[Path]
     for number, start in enumerate(range(0, len(cells), IMAGES_A_SHEET), start=1):
         its_path = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
         file = io.BytesIO()
-        _draw(cells[start : start + IMAGES_A_SHEET], layout).save(file, "PNG", optimize=True)
+        sheet = _draw(cells[start : start + IMAGES_A_SHEET], layout)
+        sheet.save(file, "PNG", optimize=True, pnginfo=_text_fields())
         write_atomically(its_path, file.getvalue())
         paths.append(its_path)
     return paths
+
+
+def _text_fields() -> PngInfo:
+    fields = PngInfo()
+    for name, text in PNG_TEXT.items():
+        fields.add_text(name, text)
+    return fields
 
 
 def _draw(cells: Sequence[_Cell], layout: _Layout) -> Image.Image:

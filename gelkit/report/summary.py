@@ -11,7 +11,7 @@ from gelkit.features.inventory import Inventory
 from gelkit.features.merging import Merged
 from gelkit.features.planning import Plan
 from gelkit.features.verification import VerifiedShard
-from gelkit.images.catalog import Catalog
+from gelkit.images.catalog import Catalog, Leftover
 from gelkit.text import listed, shown
 
 if TYPE_CHECKING:
@@ -23,10 +23,20 @@ _SHOWN_NAMES = 10
 
 
 def skipped(catalog: Catalog) -> str:
-    """Say which files of a catalog are no images; empty if there are none."""
-    if not catalog.skipped:
-        return ""
-    return f"Files that are no images: {len(catalog.skipped)} ({_listed(catalog.skipped)})"
+    """Say what in a catalog's folders is not read as an image; empty if there is nothing."""
+    lines = []
+    if catalog.skipped:
+        lines = [f"Files that are no images: {len(catalog.skipped)} ({_listed(catalog.skipped)})"]
+    if catalog.leftovers:
+        lines += [f"Not data, and left out: {len(catalog.leftovers)}", _by_kind(catalog.leftovers)]
+    return "\n".join(lines)
+
+
+def _by_kind(leftovers: Sequence[Leftover]) -> str:
+    names: dict[str, list[str]] = {}
+    for its in leftovers:
+        names.setdefault(its.kind, []).append(its.name)
+    return listed([f"{kind}: {_listed(its)}" for kind, its in names.items()])
 
 
 def costs(plans: Sequence[Plan]) -> str:

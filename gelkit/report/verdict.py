@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gelkit.heads.results import is_competing
 from gelkit.report.tested import describe_test
+from gelkit.text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,7 @@ def say_what_was_compared(results: pd.DataFrame) -> str:
     )
     return (
         f"{_counted(len(results), 'configuration')}{_twice(results)}, {first['n_images']} images "
-        f"in {first['n_groups']} groups, classes {', '.join(first['classes'])}; "
+        f"in {first['n_groups']} groups, classes {', '.join(map(quoted, first['classes']))}; "
         f"{first['repeats']} x {first['folds']}-fold cross-validation.{apart if idle else ''}"
     )
 

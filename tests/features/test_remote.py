@@ -357,6 +357,21 @@ def test_names_that_no_path_can_have_are_told(root: RemotePath) -> None:
     assert catalog.skipped == ("b/notes.txt",)
 
 
+def test_what_was_uploaded_with_the_images_is_no_data(root: RemotePath) -> None:
+    """A recycle bin or results that were copied into a store would be classes there."""
+    left = ("gels/@eaDir/a/1.png", ".Trash/1.png", "a/._1.png", "out/x/plots/roc.png")
+    for name in (*left, "out/x/gelkit.json", "a/1.png", "b/1.png", "out/y/1.png"):
+        stores.write(str(root / name), b"gel")
+    catalog = read_catalog(root)
+    assert [image.name for image in catalog.images] == ["a/1.png", "b/1.png", "out/y/1.png"]
+    assert [(its.name, its.kind) for its in catalog.leftovers] == [
+        (".Trash", "hidden"),
+        ("a/._1.png", "hidden"),
+        ("gels/@eaDir", "thumbnails of a Synology store"),
+        ("out/x", "results that gelkit wrote"),
+    ]
+
+
 def test_what_pathlib_makes_of_a_url_is_read_all_the_same(root: RemotePath) -> None:
     """A report would lack the pictures of images whose paths a table gave."""
     stores.write(str(root / "a.png"), b"gel")

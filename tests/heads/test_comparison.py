@@ -167,6 +167,20 @@ def test_nothing_is_trained_twice(copied: Compared) -> None:
     pd.testing.assert_frame_equal(again, copied.results)
 
 
+def test_results_of_other_data_are_not_overwritten(
+    copied: Compared, draw_images: DrawImages, tmp_path: Path
+) -> None:
+    """Two data sets of one name would share a folder, and the first one's results be gone."""
+    before = _written(copied.out)
+    other = draw_images(tmp_path / "2024" / "gels", {"001": 9, "NA": 7}, start=100)
+    with pytest.raises(UsageError, match=f"Received: those of '{copied.catalog.given[0]}'"):
+        copied.again(copied.out, catalog=other)
+    moved = read_catalog(shutil.copytree(copied.catalog.given[0], tmp_path / "moved"))
+    (copied.out / "gelkit.json").unlink()  # what the message says
+    copied.again(copied.out, catalog=moved, configurations=ON_CPU)
+    assert _written(copied.out) == before
+
+
 def test_other_settings_train_again(copied: Compared) -> None:
     """Results of 2 epochs would be shown as those of 3."""
     before = _written(copied.out)
@@ -515,7 +529,7 @@ def test_rows_marked_test_take_no_part_and_are_remembered(
         compared.again(None, catalog=marked.only("train")).drop(columns=TIMES),
         results.drop(columns=TIMES),
     )
-    compared.again(out)
+    compared.again(out, catalog=_marked(compared.catalog, tmp_path, set(), {}))
     assert find_test_set(out) is None
 
 
@@ -587,6 +601,15 @@ def test_one_class_is_refused(compared: Compared) -> None:
     alone = replace(compared.catalog, images=compared.catalog.images[:9])
     with pytest.raises(UsageError, match=r"at least two classes .* Received: 1 \('001'\)"):
         compared.again(None, catalog=alone)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_class_in_two_spellings_is_refused(split: str, compared: Compared) -> None:
+    """One class would be compared as two, or a test set be scored as of another class."""
+    first, *others = compared.catalog.images
+    odd = replace(first, label=f"{first.label} ", split=split)
+    with pytest.raises(UsageError, match="'001', '001 '"):
+        compared.again(None, catalog=replace(compared.catalog, images=(odd, *others)))
 
 
 def test_images_that_one_backbone_lacks_take_no_part_and_are_named(

@@ -24,6 +24,7 @@ from gelkit.heads.metrics import score
 from gelkit.heads.results import read_results
 from gelkit.heads.training import Settings
 from gelkit.images.catalog import Catalog, CatalogImage, read_catalog, write_manifest
+from gelkit.report.page import write_report
 from gelkit.tables import read_table
 
 DrawImages = Callable[..., Catalog]
@@ -46,14 +47,16 @@ class Project:
         """Score the saved heads."""
         return evaluate(self.out, self.test if test is None else test, cache=self.cache)
 
-    def compare(self, configurations: tuple[Configuration, ...] = CHOSEN) -> pd.DataFrame:
-        """Compare as at first, or other configurations."""
+    def compare(
+        self, configurations: tuple[Configuration, ...] = CHOSEN, settings: Settings = SETTINGS
+    ) -> pd.DataFrame:
+        """Compare as at first, or other configurations, or by other settings."""
         return compare(
             self.train,
             cache=self.cache,
             out=self.out,
             configurations=configurations,
-            settings=SETTINGS,
+            settings=settings,
         )
 
 
@@ -154,6 +157,48 @@ def test_a_comparison_that_trains_nothing_keeps_the_test_columns(project: Projec
     pd.testing.assert_frame_equal(project.compare(), evaluated)
 
 
+def _files(out: Path) -> set[str]:
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.suffix != ".json"}
+
+
+OUTDATED = {"report.html", "recheck.csv", "test_predictions.csv"}
+
+
+def test_what_was_made_of_heads_goes_with_them(project: Project) -> None:
+    """A report and test figures of heads that are gone would pass for those of the new ones."""
+    project.evaluate()
+    write_report(project.out, project.cache)
+    before = _files(project.out)
+    assert before >= {*OUTDATED, "plots/roc.png", "plots/roc.svg"}
+    project.compare()  # the same again
+    assert _files(project.out) == before
+    results = project.compare(settings=replace(SETTINGS, epochs=3))
+    assert before - _files(project.out) == OUTDATED | {
+        name for name in before if name.startswith("plots")
+    }
+    assert not (project.out / "test_findings.json").exists()
+    assert (project.out / "test_looks.json").exists()
+    assert results["test_accuracy"].isna().all()
+
+
+def test_when_one_head_goes_no_other_is_compared_with_it(project: Project) -> None:
+    """A lead on the test set would be the one over a head that is no more."""
+    project.evaluate()
+    (project.out / f"heads/{CHOSEN[0].name}.keras").unlink()
+    results = project.compare(CHOSEN[1:])
+    assert list(results["model_id"]) == [CHOSEN[1].model_id]
+    assert results["test_difference"].isna().all()
+    assert not (project.out / "test_predictions.csv").exists()
+
+
+def test_a_head_that_is_added_takes_nothing_away(project: Project) -> None:
+    """Test figures would have to be had again, and count as another look, for nothing."""
+    project.evaluate()
+    results = project.compare(choose_configurations(("cpu",), ("resnet18",)))
+    assert results["test_accuracy"].notna().tolist() == [True, True, False, False]
+    assert (project.out / "test_predictions.csv").exists()
+
+
 def test_an_unknown_class_is_refused(project: Project) -> None:
     """Images of a class that no head knows would count as errors, or as another class."""
     before = (project.out / "results.csv").read_bytes()
@@ -163,6 +208,13 @@ def test_an_unknown_class_is_refused(project: Project) -> None:
         project.evaluate(other)
     assert (project.out / "results.csv").read_bytes() == before
     assert not (project.out / "test_predictions.csv").exists()
+
+
+def test_a_class_that_the_test_set_spells_otherwise_is_named(project: Project) -> None:
+    """A held-out class would be called unknown beside one that looks the same."""
+    odd = tuple(replace(image, label=f"{image.label} ") for image in project.test.images)
+    with pytest.raises(UsageError, match="Received: 'gel', 'gel '"):
+        project.evaluate(replace(project.test, images=odd))
 
 
 def test_a_test_set_of_one_class_is_scored(project: Project) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gelkit.errors import UsageError
 from gelkit.heads.probes import cross_validate
 from gelkit.heads.sources import (
+    MIN_GROUPS,
     SourceSplits,
     read_sources,
     score_sources,
@@ -25,10 +26,13 @@ CLASSES = ("gel", "other")
 
 
 def _split(
-    sources: Sequence[str | None], targets: Sequence[int], groups: Sequence[int] | None = None
+    sources: Sequence[str | None],
+    targets: Sequence[int],
+    groups: Sequence[int] | None = None,
+    min_groups: int = 1,
 ) -> SourceSplits:
     numbers = np.arange(len(targets)) if groups is None else np.array(groups)
-    return split_by_source(sources, np.array(targets), numbers, CLASSES)
+    return split_by_source(sources, np.array(targets), numbers, CLASSES, min_groups)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_nothing_of_a_source_or_its_groups_trains_while_it_is_held_out(
 def test_a_class_that_one_source_alone_has_always_trains() -> None:
     """Heads would be blamed for a class that they were never shown."""
     splits = _split(["a", "a", "b", "b", "c"], [0, 1, 0, 0, 0])
-    assert splits.skipped == {"a": "other"}
+    assert splits.skipped == {"a": "alone has class 'other'"}
     assert [source.name for source in splits.sources] == ["b", "c"]
     assert splits.folds.tolist() == [[-1, -1, 0, 0, 1]]
 
@@ -144,8 +148,18 @@ def test_gels_that_were_all_recorded_twice_are_shared_out(targets: list[int]) ->
         ([None, None], [0, 1], [0, 1], "at least 2 sources.*Received: none\\. Name"),
         (["a", "a"], [0, 1], [0, 1], "Received: 'a'\\. Name"),
         (["a", "b", "b"], [0, 0, 0], [0, 0, 0], "Received: 'b', since groups span sources\\. Name"),
-        (["a", "b"], [0, 1], [0, 1], "Received: 'a' \\(class 'gel'\\), 'b' \\(class 'other'\\)"),
-        (["a", "b", None], [0, 0, 1], [0, 1, 2], "'a' \\(class 'other'\\), 'b' \\(class 'other'"),
+        (
+            ["a", "b"],
+            [0, 1],
+            [0, 1],
+            "'a' \\(alone has class 'gel'\\), 'b' \\(alone has class 'other'\\)",
+        ),
+        (
+            ["a", "b", None],
+            [0, 0, 1],
+            [0, 1, 2],
+            "'a' \\(alone has class 'other'\\), 'b' \\(alone has",
+        ),
     ],
     ids=["none", "one", "one, groups apart", "a class each", "a class without a source"],
 )
@@ -202,13 +216,54 @@ def test_the_summary_names_the_worst_source_and_who_took_no_part() -> None:
     kept = targets[splits.kept]
     scores = score_sources(kept, _predicted(splits, [0, 1, 0, 0, 0, 1]), splits)
     first, *others = source_sentences(splits, scores, 0.95)
-    assert "0.75 as a mean over 2 sources, and 0.50 on the worst ('a', 2 images), " in first
-    assert "beside 0.95" in first
+    assert "0.75 as a mean over 2 sources, and 0.50 on the worst ('a'), beside 0.95" in first
+    assert "(and train without it): 'a' 2 (4), 'b' 2 (4)." in first
     assert [sentence.split(":")[-1].split(".")[0].strip() for sentence in others] == [
-        "'c' (class 'other')",
+        "'c' (alone has class 'other')",
         "1 images without a source took no part in this",
         "1 images took no part in this, because others of their group are from another source",
     ]
+
+
+def test_nothing_is_said_of_a_handful_of_images() -> None:
+    """One image of another imager would promise an accuracy of 1.00 there."""
+    sources = ["a"] * 12 + ["b"] * 11 + ["c"] * 9 + ["d"]
+    targets = np.arange(len(sources)) % 2
+    splits = _split(sources, targets.tolist(), min_groups=MIN_GROUPS)
+    assert [its.name for its in splits.sources] == ["a", "b"]
+    assert splits.skipped == {"c": "9 groups", "d": "1 group"}
+    assert set(splits.folds[0][23:]) == {-1}
+    scores = score_sources(targets, _predicted(splits, targets.tolist()), splits)
+    first, second = source_sentences(splits, scores, 0.9)
+    assert "1.00 as a mean over 2 sources" in first
+    assert "(and train without it): 'a' 12 (21), 'b' 11 (22)." in first
+    assert (
+        "nothing could be said of them: 'c' (9 groups), 'd' (1 group). A source needs 10" in second
+    )
+
+
+def test_copies_of_one_gel_do_not_make_a_source() -> None:
+    """Ten photographs of one gel would count as ten."""
+    groups = [*range(12), *range(12, 24), *([24, 25] * 6)]
+    splits = _split(["a"] * 12 + ["b"] * 12 + ["c"] * 12, [0, 1] * 18, groups, MIN_GROUPS)
+    assert splits.skipped == {"c": "2 groups"}
+
+
+def test_a_single_source_is_no_mean() -> None:
+    """A mean over 1 source, and the worst of 1, would be said of other imagers."""
+    targets = np.array([0, 1] * 5 + [0] * 5 + [1] * 5)
+    sources = ["a"] * 10 + ["b"] * 5 + ["c"] * 5
+    splits = _split(sources, targets.tolist(), min_groups=MIN_GROUPS)
+    scores = score_sources(targets, _predicted(splits, targets.tolist()), splits)
+    first = source_sentences(splits, scores, 0.9)[0]
+    assert "without the source 'a' (10 images) and tested on it (10), the best has" in first
+    assert "mean" not in first
+
+
+def test_too_few_images_elsewhere_are_told() -> None:
+    """Heads that were trained on three images would be blamed."""
+    with pytest.raises(UsageError, match=r"'a' \(3 groups elsewhere\), 'b' \(3 groups\)\. Add"):
+        _split(["a"] * 12 + ["b"] * 3, [0, 1] * 7 + [0], min_groups=MIN_GROUPS)
 
 
 def test_a_plain_data_set_gets_one_sentence() -> None:

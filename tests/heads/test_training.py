@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -93,6 +94,51 @@ def test_training_leaves_the_random_state_alone(embeddings: Embeddings) -> None:
     assert random.getstate() == states[0]
     np.testing.assert_equal(np.random.get_state(), states[1])
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def _arithmetic() -> tuple[object, ...]:
+    return (
+        keras.config.floatx(),
+        keras.config.epsilon(),
+        keras.config.dtype_policy().name,
+        keras.config.max_steps_per_epoch(),
+        torch.get_default_dtype(),
+        torch.get_float32_matmul_precision(),
+    )
+
+
+SETTINGS_OF_A_NOTEBOOK: dict[str, tuple[Callable[[Any], object], Any, Any]] = {
+    "floatx": (keras.config.set_floatx, "float16", "float32"),
+    "dtype policy": (keras.config.set_dtype_policy, "float64", "float32"),
+    "epsilon": (keras.config.set_epsilon, 0.45, 1e-7),
+    "steps": (keras.config.set_max_steps_per_epoch, 1, None),
+    "torch's dtype": (torch.set_default_dtype, torch.float64, torch.float32),
+    "torch's products": (torch.set_float32_matmul_precision, "medium", "highest"),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS_OF_A_NOTEBOOK)
+def test_what_a_notebook_has_set_decides_nothing_and_stays(
+    case: str, embeddings: Embeddings, tmp_path: Path
+) -> None:
+    """The best would be another, or a training diverge; or the notebook's own models change."""
+    job = _job(embeddings, ONE_REPEAT, "multi")
+    plain = train(job)
+    expected = predict(_loaded(plain, tmp_path), embeddings.values)
+    setting, odd, usual = SETTINGS_OF_A_NOTEBOOK[case]
+    setting(odd)
+    try:
+        before = _arithmetic()
+        trained = train(job)
+        found = predict(_loaded(trained, tmp_path), embeddings.values)
+        built = build_compiled("single", "adam", embeddings.values, 2)
+        after = _arithmetic()
+    finally:
+        setting(usual)
+    assert np.array_equal(trained.probabilities, plain.probabilities)
+    assert np.array_equal(found, expected)
+    assert {weight.dtype for weight in built.trainable_weights} == {"float32"}
+    assert after == before
 
 
 TUNED = replace(QUICK, early_stopping=1, learning_rates=(0.1, 0.01))

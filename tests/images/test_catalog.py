@@ -96,6 +96,9 @@ def test_links_in_circles_and_pipes_do_no_harm(tmp_path: Path) -> None:
         ("a/pipe.png", "expected a regular file. Received: a named pipe")
     ]
     assert catalog.skipped == ("a/pipe.txt",)
+    assert [(its.name, its.kind) for its in catalog.leftovers] == [
+        ("a/loop", "the same folder as '.'")
+    ]
 
 
 def test_folders_too_deep_for_the_system_are_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from gelkit.features.diagnosis import Speed
 from gelkit.features.planning import Identified, Plan
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.features.workers import Task
-from gelkit.images.catalog import Catalog, CatalogImage
+from gelkit.images.catalog import Catalog, CatalogImage, Leftover
 from gelkit.report.summary import costs, failed, skipped, speeds
 
 
@@ -33,6 +33,17 @@ SKIPPED = {
 def test_files_that_are_no_images_are_counted_and_some_named(count: int) -> None:
     """Files would vanish without a word, or thousands of names fill the terminal."""
     assert skipped(Catalog("gels", (), _names(count))) == SKIPPED[count]
+
+
+def test_what_is_no_data_is_named_with_what_it_is() -> None:
+    """A folder that somebody meant as a class would be left out without a word."""
+    left = [Leftover(f"{number}.png", "a picture that gelkit drew") for number in range(12)]
+    catalog = Catalog("gels", (), ("a.txt",), leftovers=(*left, Leftover(".Trash", "hidden")))
+    shown = skipped(catalog).splitlines()
+    assert shown[:2] == ["Files that are no images: 1 (a.txt)", "Not data, and left out: 13"]
+    assert shown[2].startswith("  a picture that gelkit drew: 0.png, 1.png")
+    assert shown[2].endswith(" and 2 more")
+    assert shown[3:] == ["  hidden: .Trash"]
 
 
 def _failures(count: int) -> list[Failure]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gelkit.own_output import PNG_TEXT
 from gelkit.report.plots.svg import INK, portable_svg
 from gelkit.text import shown
 
@@ -144,7 +145,7 @@ def render(name: str, drawing: Drawing) -> Plot:
     with matplotlib.rc_context({"svg.hashsalt": name}):
         drawing.figure.savefig(svg, format="svg")
     drawing.figure.savefig(
-        png, format="png", dpi=_DOTS_PER_INCH, facecolor="white", metadata={"Software": None}
+        png, format="png", dpi=_DOTS_PER_INCH, facecolor="white", metadata=dict(PNG_TEXT)
     )
     return Plot(
         name=name,

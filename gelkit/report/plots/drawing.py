@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gelkit.files import make_folder, write_atomically
+from gelkit.files import make_folder, remove, write_atomically
 from gelkit.report.plots.answer import draw_answer
 from gelkit.report.plots.calibration import draw_calibration
 from gelkit.report.plots.canvas import Drawing, Plot, house_style, render
@@ -50,9 +50,13 @@ def draw_plots(figures: Figures) -> tuple[Plot, ...]:
 def save_plots(plots: Sequence[Plot], folder: Path) -> None:
     """Write each plot as ``<name>.svg`` and ``<name>.png``; a reader never sees half of one.
 
+    Those that were drawn before, and are not any more, go.
+
     :raises OSError: the disk refused.
     """
     make_folder(folder)
+    outdated = PLOTS.keys() - {plot.name for plot in plots}
+    remove([folder / f"{name}.{end}" for name in outdated for end in ("svg", "png")])
     for plot in plots:
         write_atomically(folder / f"{plot.name}.svg", plot.svg.encode())
         write_atomically(folder / f"{plot.name}.png", plot.png)
