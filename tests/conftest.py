@@ -59,8 +59,12 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the exhaustive tests, unless all were asked for."""
+    """Leave out the exhaustive tests, unless all were asked for; begin with those that take minutes.
+
+    Else these would run last, in one process, while the others have nothing left to do.
+    """
     left = [item for item in items if _kind(item) is not None]
+    items.sort(key=lambda item: _kind(item) != "instruction sets")
     if left and not config.getoption("all"):
         config.stash[_LEFT].update(_kind(item) or "" for item in left)
         items[:] = [item for item in items if _kind(item) is None]
