@@ -108,7 +108,7 @@ def read_assessment(out: Path) -> Assessment | None:
             estimand=values["estimand"],
             contrasts=tuple(AssessedContrast(**contrast) for contrast in values["contrasts"]),
             cautions=tuple(values["cautions"]),
-            heads=tuple(values["heads"]),
+            heads=tuple(values.get("heads", ())),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from gelkit.errors import UsageError
+from gelkit.heads.assessment import read_assessment
+from gelkit.heads.intervals import Interval
 from gelkit.heads.results_folder import record_data, remove_outdated, require_same_data
+from gelkit.heads.selection import Answer
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.own_output import PNG_TEXT
 
@@ -89,6 +93,17 @@ def test_a_catalog_made_by_hand_has_no_place(project: Path) -> None:
     require_same_data(Path("results/gels"), Catalog("gels", ()))
     record_data(Path("results/gels"), Catalog("gels", ()))
     require_same_data(Path("results/gels"), read_catalog("2023/gels"))
+
+
+def test_an_assessment_of_before_is_still_read(tmp_path: Path) -> None:
+    """Heads that were trained before would be refused by predict until they are trained again."""
+    answer = dict.fromkeys(Answer.__dataclass_fields__, 1)
+    answer |= {"interval": dict.fromkeys(Interval.__dataclass_fields__, 0.5), "tied": [1]}
+    before = {"answer": answer, "estimand": "", "contrasts": [], "cautions": []}
+    (tmp_path / "assessment.json").write_text(json.dumps({**before, "fingerprint": "of before"}))
+    assessment = read_assessment(tmp_path)
+    assert assessment is not None
+    assert (assessment.answer.winner, assessment.heads) == (1, ())
 
 
 def test_what_a_person_put_there_stays(project: Path) -> None:
