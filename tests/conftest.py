@@ -59,7 +59,7 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the exhaustive tests, unless all were asked for; begin with those that take minutes.
+    """Leave out exhaustive tests, unless all were asked for; begin with those that take minutes.
 
     Else these would run last, in one process, while the others have nothing left to do.
     """
