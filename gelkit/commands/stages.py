@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,9 +193,8 @@ def features(
 @training_options
 @click.option(
     "--workers",
-    default=os.cpu_count() or 1,
     type=click.IntRange(1),
-    help="Training processes.  [default: the number of cores]",
+    help="Training processes.  [default: one for each core, as far as memory goes]",
 )
 def heads(
     data: Path,
@@ -208,7 +206,7 @@ def heads(
     allow_outside: bool,
     out: Path | None,
     source_regex: str | None,
-    workers: int,
+    workers: int | None,
     **given: Any,
 ) -> None:
     """Stage two: cross-validate and compare all heads on DATA's cached embeddings.
@@ -224,6 +222,7 @@ def heads(
     """
     from gelkit.heads.assessment import read_assessment
     from gelkit.heads.availability import choose_available
+    from gelkit.heads.training import choose_trainers
     from gelkit.report.verdict import describe_results
 
     names = gelkit.RecipeOptions.__dataclass_fields__
@@ -243,7 +242,7 @@ def heads(
             options=options,
             settings=gelkit.Settings(**settings),
             source_regex=source_regex,
-            workers=workers,
+            workers=workers or choose_trainers(),
             progress=progress,
         )
     echo_if_any(left_out)

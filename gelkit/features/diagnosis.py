@@ -39,7 +39,7 @@ from gelkit.images.catalog import read_catalog
 from gelkit.images.formats import decode
 from gelkit.images.samples import draw_samples
 from gelkit.images.views import View, render
-from gelkit.processes import import_path
+from gelkit.processes import import_path, usable_cores
 from gelkit.progress import Progress, reported, silent
 
 PACKAGES = ("keras", "torch", "torchvision", "h5py", "scikit-learn", "pandas", "pillow")
@@ -165,7 +165,7 @@ def _hardware(name: str) -> str:
     require_hardware(name)
     if name == "cuda":
         return open_device(name).name
-    return f"{os.cpu_count()} cores" if name == "cpu" else "a TPU chip is there"
+    return f"{usable_cores()} cores" if name == "cpu" else "a TPU chip is there"
 
 
 def _tried(name: str, action: Callable[[], object]) -> Finding:

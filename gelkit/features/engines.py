@@ -24,7 +24,6 @@ from itertools import count, islice
 from mmap import mmap
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import IO
 
 from gelkit.errors import GelkitError
@@ -39,7 +38,7 @@ from gelkit.features.workers import (
     Setup,
     Task,
 )
-from gelkit.processes import import_path
+from gelkit.processes import fitting_processes, import_path, usable_cores
 
 MOST_DECODERS = 32
 _DECODED_AT_ONCE = 16
@@ -51,7 +50,6 @@ _DEATHS_IN_A_ROW = 10
 _DEATHS_AT_START = 3
 _LOOK_SECS = 1.0
 _PAUSE_SECS = 5.0
-_CGROUP = Path("/sys/fs/cgroup")
 _WORKER_BYTES = 1.2e9
 """What a worker of the largest backbone takes beside its weights, measured."""
 
@@ -66,10 +64,7 @@ def choose_workers(hardware: str, parameters: int, given: int | None = None) -> 
         return 1  # an accelerator belongs to one process
     if given is not None:
         return given
-    from joblib import cpu_count  # it knows of affinity and of containers' limits
-
-    fitting = int(0.7 * _available_bytes() // count_worker_bytes(parameters))
-    return max(1, min(int(cpu_count()), fitting))
+    return fitting_processes(count_worker_bytes(parameters))
 
 
 def count_worker_bytes(parameters: int) -> float:
@@ -79,7 +74,7 @@ def count_worker_bytes(parameters: int) -> float:
 
 def choose_decoders(hardware: str) -> int:
     """Return how many processes decode for the one that embeds: none where all cores embed."""
-    return 0 if hardware == "cpu" else min(os.cpu_count() or 1, MOST_DECODERS)
+    return 0 if hardware == "cpu" else min(usable_cores(), MOST_DECODERS)
 
 
 def run_workers(
@@ -365,22 +360,3 @@ def _environment(assignment: Assignment) -> dict[str, str]:
     if assignment.hardware == "cpu":
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return environment
-
-
-def _available_bytes() -> float:
-    """Return the memory that new processes can use, by what Linux says, if it does."""
-    limit = _number(_CGROUP / "memory.max") - _number(_CGROUP / "memory.current")
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return limit
-    sizes = {name: size for name, _, size in (line.partition(":") for line in lines)}
-    return min(1024 * float(sizes["MemAvailable"].split()[0]), limit)
-
-
-def _number(file: Path) -> float:
-    """Read a number of bytes; a container's limit that is not there limits nothing."""
-    try:
-        return float(file.read_text())
-    except (OSError, ValueError):
-        return float("inf") if file.name == "memory.max" else 0.0

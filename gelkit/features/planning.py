@@ -19,6 +19,7 @@ from gelkit.images.formats import Limits
 from gelkit.images.reading import read_ahead, why_unread
 from gelkit.images.shares import Share
 from gelkit.paths import as_path
+from gelkit.processes import usable_cores
 from gelkit.progress import Progress, reported, silent
 
 
@@ -89,7 +90,7 @@ class Plan:
         operations = 2 * row.giga_operations * pixels
         start = 10 if self.recipe.hardware.startswith("tpu") else 5
         seconds = self.num_views * operations / 100 + len(self.tasks) * 0.008
-        return start + seconds / (os.cpu_count() or 1)
+        return start + seconds / usable_cores()
 
 
 def identify(

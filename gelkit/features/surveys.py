@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from gelkit.images.catalog import Catalog
 from gelkit.images.formats import Limits
 from gelkit.images.inspection import Inspected
 from gelkit.images.views import require_view_options
+from gelkit.processes import usable_cores
 from gelkit.progress import Progress, silent
 
 _WHAT = "look at images"
@@ -54,7 +54,7 @@ def survey(
     failures = [Failure(its.name, "", its.reason, retry=True) for its in catalog.unreadable]
     num_unreadable = len(failures)
     inspection = Inspection(rendering, with_pictures)
-    with closing(run_workers(tasks, inspection, workers or os.cpu_count() or 1)) as batches:
+    with closing(run_workers(tasks, inspection, workers or usable_cores())) as batches:
         for batch in batches:
             images += batch.inspected
             failures += batch.failures

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,11 +24,16 @@ from gelkit.heads.plans import forget_plans
 from gelkit.heads.splits import LEFT_OUT, Folds, derived_seed
 from gelkit.heads.stacking import fit_all
 from gelkit.heads.tuning import Tuning, tune
+from gelkit.processes import fitting_processes, import_path
 
 if TYPE_CHECKING:
     import keras
 
 __all__ = ["Job", "Settings", "Trained", "load_head", "predict", "train", "train_all"]
+
+
+_TRAINER_BYTES = 1e9
+"""What a training process takes, measured: Keras and torch, and a stack of heads."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ def train(job: Job) -> Trained:
     """
     forget_plans()
     return _put_together(job, [_train_part(job, number) for number in _part_numbers(job)])
+
+
+def choose_trainers() -> int:
+    """Return how many processes train: one for each core, as far as memory goes."""
+    return fitting_processes(_TRAINER_BYTES)
 
 
 def train_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trained]]:
@@ -278,11 +286,12 @@ class _Sent:
 
 
 def _train_in_pool(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trained]]:
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    pool = ProcessPoolExecutor(  # multiprocessing's would run the caller's program in each process
         min(workers, sum(len(_part_numbers(job)) for job in jobs)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=_ignore_interrupts,
+        env={"KERAS_BACKEND": "torch", "PYTHONPATH": import_path(), "PYTHONSAFEPATH": "1"},
     )
     try:
         with tempfile.TemporaryDirectory(prefix="gelkit-") as folder:
@@ -293,15 +302,13 @@ def _train_in_pool(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Tra
             "memory. Run again with fewer --workers; what was finished is kept."
         ) from error
     except BaseException:  # Ctrl-C, or the caller has had enough: do not wait for the rest
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
+        pool.shutdown(kill_workers=True)
         raise
     pool.shutdown()
 
 
 def _submitted(
-    jobs: Sequence[Job], pool: ProcessPoolExecutor, folder: Path
+    jobs: Sequence[Job], pool: Executor, folder: Path
 ) -> dict[Future[_Part], tuple[int, int]]:
     """Submit every part of every job; return the number of its job and its own."""
     futures = {}
@@ -350,9 +357,8 @@ def _longest_first(jobs: Sequence[Job]) -> list[int]:
     return sorted(range(len(jobs)), key=length, reverse=True)
 
 
-def _start_worker() -> None:
+def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ["KERAS_BACKEND"] = "torch"
 
 
 @contextmanager
