@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 _APOSTROPHE = "'"
 _GUARDED = tuple(_APOSTROPHE + first for first in (*_FORMULAS, _APOSTROPHE))
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def guarded(text: str) -> str:
@@ -96,10 +96,17 @@ def numbered_rows(data: bytes) -> list[tuple[int, list[str]]]:
     :returns: for each row the number of its first line, from 1, and its cells.
     :raises ValueError: it is no CSV, or UTF-16.
     """
-    if data.startswith(_UTF16_MARKS):
+    if data.startswith(UTF16_MARKS):
         raise ValueError("expected UTF-8, received UTF-16")
-    text = data.decode("utf-8-sig", errors="surrogateescape")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    return rows_of_text(data.decode("utf-8-sig", errors="surrogateescape"))
+
+
+def rows_of_text(text: str, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """Return the rows of CSV, as :func:`numbered_rows` does.
+
+    :raises ValueError: it is no CSV.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows, line = [], 1
     with _cells_up_to(len(text)):
         try:

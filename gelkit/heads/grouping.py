@@ -30,7 +30,7 @@ Groups = npt.NDArray[np.int64]
 FEW_GROUPS = 30
 """Below so many in a class, intervals are wide and a winner is mostly luck."""
 
-_SHOWN_NAMES = 5
+_SHOWN_NAMES, _SHOWN_GROUPS = 5, 20
 
 _AS_EMBEDDED = Limits(pixels=sys.maxsize, bytes=sys.maxsize, pages=sys.maxsize)
 """Of bytes that stage one has decoded already: its limits are not known here."""
@@ -149,21 +149,41 @@ def _changed(image: CatalogImage, received: str) -> UsageError:
 
 
 def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:
-    labels = np.array(embeddings.labels, dtype=object)
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        its_labels = [str(label) for label in dict.fromkeys(labels[members])]
-        if len(its_labels) > 1:
-            named = [
-                f"{page_name(str(embeddings.images[i].path), embeddings.images[i].page)!r} as "
-                f"{embeddings.labels[i]!r}"
-                for i in members
-            ]
-            raise UsageError(
+    """Check the labels of each group.
+
+    :raises UsageError: some differ; all such groups are named, as far as a screen goes.
+    """
+    torn = [
+        members
+        for members in (np.flatnonzero(groups == group) for group in np.unique(groups))
+        if len({embeddings.labels[i] for i in members}) > 1
+    ]
+    if not torn:
+        return
+    more = len(torn) - _SHOWN_GROUPS
+    received = [
+        f"  {' and '.join(_with_label(embeddings, i) for i in members[:_SHOWN_NAMES])}"
+        for members in torn[:_SHOWN_GROUPS]
+    ]
+    digests = np.array(embeddings.file_sha256s)
+    differ = any(len(set(digests[members])) == len(members) for members in torn)
+    keep_apart = "; those that only look alike --no-near-duplicates keeps apart" if differ else ""
+    raise UsageError(
+        "\n".join(
+            [
                 "Expected one label for images that are equal, near-identical, pages of one file "
-                f"or of one group. Received: {' and '.join(named[:_SHOWN_NAMES])}. Decide which is "
-                "right and remove the other; if they only look alike, say --no-near-duplicates."
-            )
+                f"or of one group. Received {counted(len(torn), 'such set')} with several:",
+                *received,
+                *([f"  and {more} more"] if more > 0 else []),
+                f"Decide which label is right, and remove or move the others{keep_apart}.",
+            ]
+        )
+    )
+
+
+def _with_label(embeddings: Embeddings, number: int) -> str:
+    image = embeddings.images[number]
+    return f"{page_name(str(image.path), image.page)!r} as {embeddings.labels[number]!r}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +17,10 @@ from gelkit.errors import UsageError
 from gelkit.images.folders import IMAGE_SUFFIXES, OWN_PICTURE, look_below
 from gelkit.images.layouts import find_layout
 from gelkit.images.reading import irregular
+from gelkit.images.spreadsheets import read_rows, readings
 from gelkit.own_output import is_own_picture
 from gelkit.paths import RemotePath, as_path, in_the_disks_form
-from gelkit.tables import numbered_rows, unguarded, write_table
+from gelkit.tables import unguarded, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -270,12 +272,23 @@ def _folder_name(folder: Path) -> str:
 
 
 def _read_manifest(path: Path, allow_outside: bool) -> Catalog:
+    first, *others = readings(path.read_bytes())
     try:
-        (_, columns), *rows = numbered_rows(path.read_bytes()) or [(1, [])]
+        return _manifest_of(path, first, allow_outside)
+    except UsageError:
+        for text in others:
+            with suppress(UsageError):
+                return _manifest_of(path, text, allow_outside)
+        raise
+
+
+def _manifest_of(path: Path, text: str, allow_outside: bool) -> Catalog:
+    try:
+        (_, columns), *rows = read_rows(text, "path") or [(1, [])]
     except ValueError as error:
         raise UsageError(
-            f"Expected the manifest {str(path)!r} to be CSV in UTF-8. Received: {error}. Save it "
-            "as 'CSV UTF-8'."
+            f"Expected the manifest {str(path)!r} to be CSV. Received: {error}. Save it as "
+            "'CSV UTF-8'."
         ) from error
     _require_columns(path, columns)
     troubles: dict[int, str] = {}
@@ -299,7 +312,7 @@ def _require_columns(path: Path, columns: Sequence[str]) -> None:
             f"Expected the manifest {str(path)!r} to have the column 'path' and any of "
             f"{', '.join(MANIFEST_COLUMNS[1:])}, each once. Received: "
             f"{', '.join(map(_quoted, columns)) or 'no columns'}. Rename or remove columns in its "
-            "first line, and separate them by commas."
+            "first line, and separate them by commas, semicolons or tabs."
         )
 
 
@@ -321,6 +334,9 @@ def _manifest_image(
     if not given or "\0" in given:
         raise _RowError(f"expected the path of an image, received {_quoted(given)}")
     path = _joined(manifest.parent, given)
+    if "\\" in given and not isinstance(path, RemotePath) and not os.path.lexists(path):
+        given = given.replace("\\", "/")  # as Windows separates folders
+        path = _joined(manifest.parent, given)
     if not allow_outside and not _is_inside(path, manifest.parent):
         raise _RowError(
             f"expected a path inside the manifest's folder, received {_quoted(given)}: move the "

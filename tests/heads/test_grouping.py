@@ -82,6 +82,11 @@ def test_a_group_of_two_labels_is_refused_and_its_files_listed(
     images = make_embeddings(["gel", "gel", "photo"], sha256s=["a", "b", "a"])
     with pytest.raises(UsageError, match=r"'0\.png' as 'gel' and '2\.png' as 'photo'"):
         group_images(images)
+    images = make_embeddings(["gel", "b", "photo", "b"] * 2, sha256s=[*"abacdede"])
+    with pytest.raises(UsageError, match="Received 2 such sets") as caught:
+        group_images(images)
+    assert str(caught.value).count(" and '") == 2
+    assert "--no-near-duplicates" not in str(caught.value)  # which keeps no equal bytes apart
     images = make_embeddings(["gel", "gel", "photo"], groups=[None, "x", "x"])
     with pytest.raises(UsageError, match=r"'1\.png' as 'gel' and '2\.png' as 'photo'"):
         group_images(images)
@@ -131,7 +136,7 @@ def test_pages_of_one_file_join(stack: Path, make_embeddings: MakeEmbeddings) ->
     images = tuple(
         replace(image, label=label) for image, label in zip(described.images, labels, strict=True)
     )
-    message = r"pages of one file.*stack\.tif\[page 1\]' as 'gel' and .*\[page 2\]' as 'photo'"
+    message = r"(?s)pages of one file.*stack\.tif\[page 1\]' as 'gel' and .*\[page 2\]' as 'photo'"
     with pytest.raises(UsageError, match=message):
         group_images(replace(described, images=images), find_near_duplicates=False)
 
@@ -238,7 +243,7 @@ def test_a_near_duplicate_under_another_label_is_refused(
     (tmp_path / "a" / gel.name).write_bytes(gel.read_bytes())
     (tmp_path / "b" / copy.name).write_bytes(copy.read_bytes())
     embeddings = _described(tmp_path, make_embeddings)
-    with pytest.raises(UsageError, match=r"as 'a' and .* as 'b'.*--no-near-duplicates"):
+    with pytest.raises(UsageError, match=r"(?s)as 'a' and .* as 'b'.*--no-near-duplicates"):
         group_images(embeddings)
 
 
