@@ -7,14 +7,22 @@ where an object is put whole or not at all, and there are no folders and no rena
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from gelkit import stores
 from gelkit.paths import RemotePath, require_local
+
+logger = logging.getLogger(__name__)
+
+_CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""How file systems refuse what they do not know, as some of networks do; a broken disk says EIO."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -99,7 +107,7 @@ def sync_folder(folder: Path) -> None:
     """Make the names in a folder (files made, renamed, deleted) survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
 
@@ -110,6 +118,25 @@ def _write(path: Path, data: bytes) -> None:
         remaining = memoryview(data)
         while remaining:
             remaining = remaining[os.write(descriptor, remaining) :]
-        os.fsync(descriptor)
+        _sync(descriptor, path.parent)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int, folder: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        _warn_of_power(folder)
+
+
+@cache
+def _warn_of_power(folder: Path) -> None:
+    logger.warning(
+        "the file system of %s cannot make sure that what is written reaches the disk at once: "
+        "after a loss of power, files of the last minute may be missing. What is missing in a "
+        "cache is computed anew",
+        str(folder),
+    )
