@@ -51,7 +51,7 @@ def similarity(sketch: Sketch, other: Sketch) -> float:
     """Return how well the structure of two pictures agrees once one is laid over the other.
 
     The pictures must correlate (0.6) in one polarity after some shift. From there an affine map is
-    refined (:meth:`gelkit.images.overlays.Grid.refine`), so that crops, resizing and slight turns
+    refined by Gauss-Newton steps, so that crops, resizing and slight turns
     are undone.
 
     What counts then is the correlation of what is left without the mean profiles of rows and
