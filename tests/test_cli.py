@@ -349,6 +349,7 @@ VARIABLES = {"KERAS_BACKEND": "jax", "KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_P
 VARIABLES |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONHASHSEED": "7", "TZ": "Asia/Kolkata"}
 
 
+@pytest.mark.exhaustive("fault states")
 @pytest.mark.parametrize("case", HOSTILE)
 def test_somebodys_settings_of_keras_decide_nothing(
     case: str, project: Path, tmp_path: Path
@@ -356,12 +357,13 @@ def test_somebodys_settings_of_keras_decide_nothing(
     """Another configuration would be the best on a machine where Keras is used for other things."""
     (tmp_path / "keras.json").write_text(json.dumps(HOSTILE[case]))
     command = [sys.executable, ROOT / "cli.py", "heads", project / "my_gels", *QUICK]
-    command += ["--cache", project / "features", "--out", tmp_path / "out", "--workers", "2"]
+    command += ["--cache", project / "features", "--workers", "2"]
     variables = VARIABLES if case == "variables" else {}
     plain = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
     environment = {**plain, "KERAS_HOME": str(tmp_path), **variables}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    ours, theirs = project / "results/my_gels", tmp_path / "out"
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for out, its in ((ours, plain), (theirs, environment)):
+        subprocess.run([*command, "--out", out], env=its, check=True, capture_output=True)
     names = ["predictions.csv", "baselines.csv"]
     names += [path.relative_to(ours).as_posix() for path in ours.glob("heads/*.npy")]
     assert len(names) == 6

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from gelkit.heads.plans import forget_plans
 from gelkit.heads.splits import LEFT_OUT, Folds, derived_seed
 from gelkit.heads.stacking import fit_all
 from gelkit.heads.tuning import Tuning, tune
-from gelkit.processes import fitting_processes, import_path
+from gelkit.processes import fitting_processes
 
 if TYPE_CHECKING:
     import keras
@@ -286,12 +288,11 @@ class _Sent:
 
 
 def _train_in_pool(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trained]]:
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    pool = ProcessPoolExecutor(  # multiprocessing's would run the caller's program in each process
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
         min(workers, sum(len(_part_numbers(job)) for job in jobs)),
-        initializer=_ignore_interrupts,
-        env={"KERAS_BACKEND": "torch", "PYTHONPATH": import_path(), "PYTHONSAFEPATH": "1"},
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="gelkit-") as folder:
@@ -302,13 +303,15 @@ def _train_in_pool(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Tra
             "memory. Run again with fewer --workers; what was finished is kept."
         ) from error
     except BaseException:  # Ctrl-C, or the caller has had enough: do not wait for the rest
-        pool.shutdown(kill_workers=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
         raise
     pool.shutdown()
 
 
 def _submitted(
-    jobs: Sequence[Job], pool: Executor, folder: Path
+    jobs: Sequence[Job], pool: ProcessPoolExecutor, folder: Path
 ) -> dict[Future[_Part], tuple[int, int]]:
     """Submit every part of every job; return the number of its job and its own."""
     futures = {}
@@ -357,8 +360,9 @@ def _longest_first(jobs: Sequence[Job]) -> list[int]:
     return sorted(range(len(jobs)), key=length, reverse=True)
 
 
-def _ignore_interrupts() -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.environ["KERAS_BACKEND"] = "torch"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from gelkit.cli import main
+from gelkit.features import own_networks
 from gelkit.features.backbones import BACKBONES, get_backbone
 from gelkit.features.networks import MOST_DESCRIBED, describe_networks, find_networks
 
@@ -19,6 +20,12 @@ def _shown(*words: str) -> str:
     result = CliRunner().invoke(main, ["backbones", *words])
     assert result.exit_code == 0, result.output
     return result.output
+
+
+@pytest.fixture(autouse=True)
+def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what other tests have registered in this process, those of the documentation say."""
+    monkeypatch.setattr(own_networks, "_registered", {})
 
 
 def test_the_table_comes_first_and_the_rest_is_counted() -> None:

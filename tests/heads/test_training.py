@@ -6,9 +6,6 @@ import io
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -23,7 +20,6 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.heads import training
 from gelkit.heads.architectures import HEADS, OPTIMIZERS, build_compiled
 from gelkit.heads.fits import Fit, orders
 from gelkit.heads.plans import initial_weights, make_plan
@@ -202,51 +198,6 @@ def test_several_processes_give_the_same_results(embeddings: Embeddings, tmp_pat
         assert np.array_equal(together[name].probabilities, trained.probabilities)
         heads = [_loaded(one, tmp_path) for one in (trained, together[name])]
         np.testing.assert_equal(*(head.get_weights() for head in heads))
-
-
-UNGUARDED = """
-print("begun")
-import numpy as np
-from gelkit.heads.splits import make_splits
-from gelkit.heads.training import Job, Settings, train_all
-
-settings = Settings(folds=2, repeats=1, epochs=1, batch_size=8)
-targets = np.arange(24) % 2
-values = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
-splits = make_splits(targets, np.arange(24), ("a", "b"), folds=2, repeats=1)
-job = Job("one", "single", "adam", values, targets, 2, splits, settings, np.arange(24))
-for job, trained in train_all([job], 2):
-    print("trained", job.name)
-"""
-
-
-@pytest.mark.parametrize("way", ["script", "standard input"])
-def test_a_program_without_a_guard_is_run_once(way: str, tmp_path: Path) -> None:
-    """A script or a notebook would begin anew in each process, and memory be blamed."""
-    script = tmp_path / "mine.py"
-    script.write_text(UNGUARDED)
-    (tmp_path / "random.py").write_text("raise SystemExit('an image folder ran as a program')")
-    run = subprocess.run(
-        [sys.executable, "-P", "-" if way == "standard input" else script],
-        input=UNGUARDED if way == "standard input" else None,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert run.stdout.splitlines() == ["begun", "trained one"], run.stderr
-    assert run.returncode == 0
-
-
-def test_a_process_that_dies_is_said(embeddings: Embeddings, monkeypatch: Any) -> None:
-    """A run would wait for ever for what was killed for its memory."""
-    jobs = [_job(embeddings, ONE_REPEAT)]
-    monkeypatch.setattr(training, "_train_sent", _die)
-    with pytest.raises(GelkitError, match="fewer --workers"):
-        list(train_all(jobs, 2))
-
-
-def _die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_is_tuned_is_told(embeddings: Embeddings) -> None:
