@@ -24,7 +24,7 @@ def _shown(*words: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out what other tests have registered in this process, those of the documentation say."""
+    """Leave out what other tests, such as the documentation's, have registered."""
     monkeypatch.setattr(own_networks, "_registered", {})
 
 
