@@ -34,7 +34,7 @@ def fitting_processes(bytes_each: float) -> int:
 
     :param bytes_each: what one takes.
     """
-    return max(1, min(usable_cores(), int(_USABLE * _available_bytes() // bytes_each)))
+    return int(max(1, min(usable_cores(), _USABLE * _available_bytes() // bytes_each)))
 
 
 def _available_bytes() -> float:

@@ -99,9 +99,8 @@ def lay_over(still: Sketch, moving: Sketch) -> Overlay | None:
 def _best_shift(still: Picture, moving: Picture) -> tuple[float, tuple[int, int]]:
     """Return the correlation that is greatest in magnitude, and the shift (down, right) there."""
     still, moving = still * _TAPER, moving * _TAPER
-    shape = (
-        SKETCH_SIDE + _MAX_SHIFT + 3,
-    ) * 2  # larger by more than a shift, so that nothing wraps
+    side = SKETCH_SIDE + _MAX_SHIFT + 3  # larger by more than a shift, so that nothing wraps
+    shape = (side, side)
     spectrum = np.conj(np.fft.rfft2(still, shape)) * np.fft.rfft2(moving, shape)
     shifts = np.arange(-_MAX_SHIFT, _MAX_SHIFT + 1)
     products = np.fft.irfft2(spectrum, shape)[np.ix_(shifts, shifts)]
