@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import Request, urlopen
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -63,9 +64,10 @@ class StoreServer:
             self.rule = None
 
     def start(self) -> None:
-        """Serve, in a thread."""
+        """Serve, in a thread, nothing yet: moto keeps what it stores for as long as its process."""
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._thread.start()
+        urlopen(Request(f"{self.url}/moto-api/reset", method="POST")).close()
 
     def stop(self) -> None:
         """Stop serving."""
