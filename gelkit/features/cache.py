@@ -65,12 +65,27 @@ class Cache:
     :param root: the folder that holds the caches of all recipes.
     :param share: what this process works on while others work on other shares: what fails is then
         kept in a table of the share's own, and compacting left to a run over the whole.
+    :param aside: the folder for what is added, where ``root`` may only be read; None: ``root``.
     """
 
-    def __init__(self, root: Path, recipe: Recipe, share: Share | None = None) -> None:
+    def __init__(
+        self, root: Path, recipe: Recipe, share: Share | None = None, aside: Path | None = None
+    ) -> None:
         self.recipe = recipe
         self.folder = as_path(root) / recipe.folder_name
         self._share = share
+        self._aside = None if aside is None else aside / recipe.folder_name
+
+    def may_change(self) -> bool:
+        """Tell whether rows can be added: whether the folder, or what is above it, is writable."""
+        place = self._written
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        return may_change(place)
+
+    def adding_to(self, root: Path) -> Cache:
+        """Return this cache with what is added kept in another folder; both are read."""
+        return Cache(self.folder.parent, self.recipe, self._share, root)
 
     def identities(self) -> set[tuple[str, int]]:
         """Return the (SHA-256, view) of all rows, without reading the embeddings.
@@ -139,7 +154,7 @@ class Cache:
 
         :raises CacheError: a shard is damaged, or the disk refused.
         """
-        if self._share is not None or not may_change(self.folder):
+        if self._share is not None or self._aside is not None or not may_change(self.folder):
             return
         self._retried(self._merge_small)
         self._remove(self._leftovers())
@@ -147,7 +162,7 @@ class Cache:
     @property
     def failures_file(self) -> Path:
         """The table of what failed, as CSV."""
-        return self.folder / f"failures{self._share.suffix if self._share else ''}.csv"
+        return self._written / f"failures{self._share.suffix if self._share else ''}.csv"
 
     def failures(self) -> dict[str, Failure]:
         """Return the images that failed, by SHA-256.
@@ -190,10 +205,18 @@ class Cache:
         Twice, until both lists agree: a large folder is not listed in one instant, and a compaction
         in between would hide the old shards and the new one.
         """
-        before, shards = None, sorted(self.folder.glob("shard-*.h5"))
+        before, shards = None, self._listed()
         while shards != before:
-            before, shards = shards, sorted(self.folder.glob("shard-*.h5"))
+            before, shards = shards, self._listed()
         return shards
+
+    def _listed(self) -> list[Path]:
+        added = [] if self._aside is None else sorted(self._aside.glob("shard-*.h5"))
+        return [*sorted(self.folder.glob("shard-*.h5")), *added]
+
+    @property
+    def _written(self) -> Path:
+        return self._aside or self.folder
 
     def _leftovers(self) -> Iterator[Path]:
         latest = time.time() - _LEFTOVER_SECS
@@ -235,15 +258,15 @@ class Cache:
 
     def _write(self, name: str, data: bytes) -> Path:
         try:
-            make_folder(self.folder)
-            write_atomically(self.folder / name, data)
+            make_folder(self._written)
+            write_atomically(self._written / name, data)
         except OSError as error:
             raise CacheError(
-                f"Expected to write {len(data)} bytes into {self.folder}. Received: "
+                f"Expected to write {len(data)} bytes into {self._written}. Received: "
                 f"{error.strerror}. Make room or choose another --cache; what the cache held "
                 "before is untouched."
             ) from error
-        return self.folder / name
+        return self._written / name
 
 
 def set_aside(shard: Path) -> Path:

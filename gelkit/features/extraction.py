@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import numpy as np
@@ -35,6 +37,8 @@ from gelkit.features.workers import Batch, Rendering, Setup, Task
 from gelkit.images.catalog import Catalog, read_catalog
 from gelkit.images.formats import Limits
 from gelkit.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
 
 _RECORDS = (
     "perceptual_hash",
@@ -97,7 +101,8 @@ def extract(
     """Return a catalog's embeddings, computing and keeping those that the cache lacks.
 
     With everything cached this imports no torch and needs no weights. An interruption loses no
-    batch that was finished.
+    batch that was finished. Where the cache may only be read, new embeddings are kept in a
+    temporary folder for the time, with a warning.
 
     :param catalog: or the folder or manifest that :func:`gelkit.read_catalog` would read.
     :param hardware: ``cpu``, ``tpu`` or ``cuda``.
@@ -121,12 +126,12 @@ def extract(
         views=views,
         limits=workforce.limits,
     )
-    with standing_by(workforce, plans):
+    with _writable(plans) as writable, standing_by(workforce, writable):
         failures = [
             carry_out(planned, options=options, workforce=workforce, progress=progress)
-            for planned in plans
+            for planned in writable
         ]
-    return _assemble(plans[0], failures[0], view=0)
+        return _assemble(writable[0], failures[0], view=0)
 
 
 def plan_views(
@@ -175,6 +180,22 @@ def standing_by(workforce: Workforce, plans: Sequence[Plan]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _writable(plans: Sequence[Plan]) -> Iterator[list[Plan]]:
+    """Let new embeddings be kept for the time where the cache may only be read."""
+    if not any(planned.tasks and not planned.cache.may_change() for planned in plans):
+        yield list(plans)
+        return
+    with TemporaryDirectory(prefix="gelkit-") as folder:
+        logger.warning(
+            "the cache %s may only be read: new embeddings are kept in %s until this is done, and "
+            "computed again next time",
+            plans[0].cache.folder.parent,
+            folder,
+        )
+        yield [replace(planned, cache=planned.cache.adding_to(Path(folder))) for planned in plans]
+
+
 def carry_out(
     planned: Plan,
     *,
@@ -190,6 +211,12 @@ def carry_out(
         planned.cache.record_failures(planned.failures)
         planned.cache.compact()
         return planned.failures
+    if not planned.cache.may_change():
+        raise CacheError(
+            f"Expected a folder that can be written, for {planned.num_views} new embeddings. "
+            f"Received: {planned.cache.folder}, which may only be read. Choose another --cache; to "
+            "use what this one holds as well, copy it there."
+        )
     new = _compute(planned, options or RecipeOptions(), workforce or Workforce(), progress)
     return (*planned.failures, *new)
 

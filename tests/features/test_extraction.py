@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,10 +29,11 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.features.auto_weights import choose_pairs, choose_weights
 from gelkit.features.backbones import BACKBONES
 from gelkit.features.engines import run_workers
-from gelkit.features.extraction import Workforce, extract, load
+from gelkit.features.extraction import Workforce, carry_out, extract, load
 from gelkit.features.freezing import freeze
 from gelkit.features.planning import MissingEmbeddingsError, identify, plan
 from gelkit.features.recipe import RecipeOptions
+from gelkit.features.shards import CacheError
 from gelkit.features.weights import load_weights
 from gelkit.features.workers import Batch, Prepared, Rendering, Setup, Task, embed, prepare
 from gelkit.images.catalog import Catalog, read_catalog
@@ -491,3 +493,50 @@ def test_what_was_noted_of_an_image_stays_with_it(catalog: Catalog, cache: Path)
         assert records["n_bytes"] == image.path.stat().st_size
         assert (records["format"], records["mode"]) == (b"PNG", b"L")
         np.testing.assert_array_equal(records["intensity"], intensity_statistics(decoded.pixels))
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Return what makes a folder one that may only be read, for root by a mount of its own."""
+    with ExitStack() as undo:
+
+        def protect(folder: Path) -> None:
+            if os.geteuid() != 0:
+                folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+                for path in folders:
+                    path.chmod(0o555)
+                    undo.callback(path.chmod, 0o755)
+                return
+            mount = ["mount", "--bind", str(folder), str(folder)]
+            if subprocess.run(mount, capture_output=True, check=False).returncode:
+                pytest.skip("root may write everywhere, and cannot mount anything here")
+            undo.callback(subprocess.run, ["umount", str(folder)], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+
+        yield protect
+
+
+def test_a_cache_that_may_only_be_read_is_enough(
+    catalog: Catalog,
+    tmp_path: Path,
+    read_only: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A core facility shares its cache, and nobody else can predict by it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    some = replace(catalog, images=catalog.images[:3])
+    extract(some, cache=tmp_path / "shared", **QUICK)
+    expected = extract(catalog, cache=tmp_path / "own", **QUICK)
+    read_only(tmp_path / "shared")
+    planned = plan(catalog, cache=tmp_path / "shared", **QUICK)
+    with pytest.raises(CacheError, match=r"Choose another --cache"):
+        carry_out(planned, options=RANDOM)  # as gelkit features, which is to keep them
+    found = extract(catalog, cache=tmp_path / "shared", **QUICK)
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert f"embeddings are kept in {tmp_path}" in caplog.text
+    assert not list((tmp_path / "temporary").glob("gelkit-*"))
+    caplog.clear()
+    extract(some, cache=tmp_path / "shared", **QUICK)
+    assert "are kept in" not in caplog.text
