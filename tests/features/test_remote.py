@@ -509,7 +509,9 @@ def test_a_folder_that_is_not_there_is_told(server: StoreServer) -> None:
 
 
 @pytest.mark.exhaustive("object stores")
-def test_an_endpoint_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_never_answers_is_given_up(
+    server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run would wait for ever for a machine that was switched off."""
     limits = {"connect_timeout": 0.2, "read_timeout": 0.2, "retries": {"total_max_attempts": 1}}
     monkeypatch.setattr(stores, "PROTOCOLS", {"s3": {"config_kwargs": limits}})
