@@ -27,6 +27,7 @@ from gelkit.heads.splits import LEFT_OUT, Folds, derived_seed
 from gelkit.heads.stacking import fit_all
 from gelkit.heads.tuning import Tuning, tune
 from gelkit.processes import fitting_processes
+from gelkit.systems import SYSTEM
 
 if TYPE_CHECKING:
     import keras
@@ -288,15 +289,19 @@ class _Sent:
 
 
 def _train_in_pool(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trained]]:
+    with tempfile.TemporaryDirectory(prefix="gelkit-") as folder:  # outlives who maps its files
+        yield from _train_beside(jobs, workers, Path(folder))
+
+
+def _train_beside(jobs: Sequence[Job], workers: int, folder: Path) -> Iterator[tuple[Job, Trained]]:
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        min(workers, sum(len(_part_numbers(job)) for job in jobs)),
+        min(workers, sum(len(_part_numbers(job)) for job in jobs), SYSTEM.most_children),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
     )
     try:
-        with tempfile.TemporaryDirectory(prefix="gelkit-") as folder:
-            yield from _completed(jobs, _submitted(jobs, pool, Path(folder)))
+        yield from _completed(jobs, _submitted(jobs, pool, folder))
     except BrokenProcessPool as error:
         raise GelkitError(
             "Expected the training processes to finish. Received: one died, perhaps out of "
@@ -304,8 +309,11 @@ def _train_in_pool(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Tra
         ) from error
     except BaseException:  # Ctrl-C, or the caller has had enough: do not wait for the rest
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
+        children = set(multiprocessing.active_children()) - before
+        for child in children:
             child.terminate()
+        for child in children:
+            child.join()
         raise
     pool.shutdown()
 
