@@ -101,6 +101,7 @@ def _new_path(cls: type[PosixPath], *parts: Any, **options: Any) -> PosixPath:
 systems.SYSTEM = getattr(systems, os.environ["TESTED_SYSTEM"])()
 if isinstance(systems.SYSTEM, systems.Windows):
     systems.BINARY = _BINARY
+    systems.Windows.at_once = systems.Linux.at_once  # Windows' folders hold no pipes, but these do
     os.open, os.write = _open, _write_text
     for name in ("replace", "rename", "unlink", "remove"):
         setattr(os, name, _keeping_open_files(getattr(os, name)))
