@@ -37,7 +37,7 @@ _IN_USE_PAUSES = (0.02, 0.05, 0.1, 0.3, 0.6, 1.0)
 """Seconds to wait, one after another, for whoever has a file open, such as a virus scanner."""
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|[. ]$')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.DOTALL)
+_DEVICE = re.compile(r"^(con|prn|aux|nul|(?:com|lpt)[\d\xb9\xb2\xb3])(?= *(?:\.|$))", re.IGNORECASE)
 _HIGHEST_STATUS = 0x8000_0000
 """From here on Windows' exit codes are its own for crashes, which people search for in hex."""
 
@@ -256,9 +256,8 @@ class Windows(System):
         return path.replace("\\", "/")
 
     def allowed(self, name: str) -> str:
-        """Put a dash for what no name may hold or end in, and behind what stands for devices."""
-        name = _FORBIDDEN.sub("-", name)
-        return f"{name}-" if _RESERVED.fullmatch(name) else name
+        """Put a dash for what no name may hold or end in, and behind what stands for a device."""
+        return _DEVICE.sub(r"\1-", _FORBIDDEN.sub("-", name))
 
     def quoted(self, word: str) -> str:
         """Put quotes around it if it needs them, as its shells and programs read them."""

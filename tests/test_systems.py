@@ -90,13 +90,18 @@ def test_workers_and_caches_do_with_what_other_systems_have(system: System) -> N
     _passes_on(system, *WITH_NETWORKS)
 
 
-@given(st.text(min_size=1).filter(lambda text: "/" not in text))
+DEVICES = st.sampled_from(["con", "PRN", "aux", "Nul", "com1", "LPT9", "COM\xb2"])
+ENDINGS = st.sampled_from(["", ".", ". ", " .csv", ".tar.gz", ":x", "s"])
+
+
+@given(st.one_of(st.text(min_size=1), st.builds(str.__add__, DEVICES, ENDINGS)))
 def test_every_name_is_made_one_that_windows_allows(name: str) -> None:
     """A cache or results could not be written, or go into a stream or a device instead."""
     allowed = Windows().allowed(name)
     assert not re.search(r'[<>:"/\\|?*\x00-\x1f]', allowed)
     assert not allowed.endswith((" ", "."))
-    assert not re.fullmatch(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])", allowed.partition(".")[0])
+    stem = allowed.partition(".")[0].rstrip()
+    assert not re.fullmatch("(?i)(con|prn|aux|nul|(com|lpt)[0-9\xb9\xb2\xb3])", stem)
     assert Windows().allowed(allowed) == allowed
     assert len(allowed) >= len(name)
 
@@ -180,6 +185,8 @@ def test_names_are_the_same_whatever_separates_folders(
     file.write_text("\n".join(["path,label", *rows]))
     names = [image.name for image in gelkit.read_catalog(file).images]
     monkeypatch.setattr(catalogs, "SYSTEM", Windows())
+    for path in gels:
+        (tmp_path / str(path).replace("/", "\\")).write_bytes((tmp_path / path).read_bytes())
     file.write_text("\n".join(["path,label", *rows]).replace("/", "\\"))
     assert [image.name for image in gelkit.read_catalog(file).images] == names
 
