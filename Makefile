@@ -12,12 +12,14 @@ TORCH_INDEX ?=
 TPU_CHIPS := 0x(0027|005e|0063|006f|0056|0062|0076)
 TPU := $(shell grep -lx 0x1ae0 /sys/bus/pci/devices/*/vendor 2>/dev/null \
 	| sed 's/vendor$$/device/' | xargs -r grep -lxE '$(TPU_CHIPS)')
-EXTRA := $(if $(TPU),tpu,xla),pretrained
+LINUX := $(filter Linux,$(shell uname -s))
+COMMA := ,
+EXTRA := $(if $(LINUX),$(if $(TPU),tpu,xla)$(COMMA))pretrained
 
 NAME := $(shell basename "$(DATA)" .csv)
 OUT ?= results/$(NAME)
 GELKIT := .venv/bin/gelkit
-RECIPE = --cache "$(CACHE)" --weights "$(WEIGHTS)" $(if $(TPU),,--emulate-tpu)
+RECIPE = --cache "$(CACHE)" --weights "$(WEIGHTS)" $(if $(LINUX),$(if $(TPU),,--emulate-tpu))
 
 .PHONY: all features heads evaluate test test-all test-processors fuzz docs check format clean clean-all help
 .DEFAULT_GOAL := all
@@ -25,8 +27,8 @@ RECIPE = --cache "$(CACHE)" --weights "$(WEIGHTS)" $(if $(TPU),,--emulate-tpu)
 all: evaluate  ## everything on the sample set (or DATA=), from nothing to results.csv
 	@$(if $(filter samples,$(DATA)),cp "$(OUT)/results.csv" results.csv && echo "Copied:  results.csv",true)
 
-features: .venv/installed $(if $(filter samples,$(DATA)),samples)  ## stage one: embed DATA's images, cpu and tpu; only what is missing
-	$(GELKIT) features "$(DATA)" --hardware cpu --hardware tpu $(RECIPE)
+features: .venv/installed $(if $(filter samples,$(DATA)),samples)  ## stage one: embed DATA's images, cpu and (Linux) tpu; only what is missing
+	$(GELKIT) features "$(DATA)" --hardware cpu $(if $(LINUX),--hardware tpu) $(RECIPE)
 
 heads: features  ## stage two: cross-validate, compare and save the 24 heads
 	$(GELKIT) heads "$(DATA)" --out "$(OUT)" $(RECIPE)
@@ -37,7 +39,7 @@ evaluate: heads  ## score the saved heads on TEST=, and show the best rows
 samples: .venv/installed  ## draw the synthetic sample set
 	@test -d $@/gel || $(GELKIT) samples $@
 
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses logical --maxprocesses 4
 
 test: .venv/installed-test  ## run the tests, but for those that take long
 	$(PYTEST) --dist worksteal
@@ -54,10 +56,12 @@ fuzz: .venv/installed-test  ## damage files of every kind for SECONDS=, and see 
 docs: .venv/installed-test  ## build the documentation into docs/_build/html
 	.venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-check: .venv/installed-dev  ## formatter, linter, type checker
+check: .venv/installed-dev  ## formatter, linter, type checker (as on Linux, macOS and Windows)
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy
+	.venv/bin/mypy --platform linux
+	.venv/bin/mypy --platform darwin
+	.venv/bin/mypy --platform win32
 
 format: .venv/installed-dev  ## let the formatter and the linter mend what they can
 	.venv/bin/ruff format .
@@ -72,7 +76,7 @@ clean-all: clean  ## also remove .venv
 
 help:  ## list the targets and variables
 	@echo "Targets:"
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@awk -F ':.*  ## ' '/^[a-z-]*:.*  ## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables:"
 	@echo "  DATA=        folder with a sub-folder for each class, or a CSV manifest [$(DATA)]"
 	@echo "  TEST=        held-out images of the same classes, for evaluate"
@@ -82,7 +86,7 @@ help:  ## list the targets and variables
 	@echo "  OUT=         folder of the results [$(OUT)]"
 	@echo "  TORCH_INDEX= index of torch builds to install from, such as CPU builds"
 	@echo "  PYTHON=      Python 3.11 to 3.13 [$(PYTHON)]"
-	@echo "This machine: tpu runs on $(if $(TPU),a TPU,XLA's CPU client (emulated))."
+	@echo "This machine: $(if $(LINUX),tpu runs on $(if $(TPU),a TPU,XLA's CPU client (emulated)),no tpu without Linux)."
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

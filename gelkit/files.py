@@ -1,8 +1,9 @@
 """Changing files such that a reader, and a disk after a crash, has the old or the new, never half.
 
-Whatever caches and results write goes through here, and through :mod:`os` alone: the tests watch
-each operation, and build what a crash after it leaves. Caches may also lie in an object store,
-where an object is put whole or not at all, and there are no folders and no renaming.
+Whatever caches and results write goes through here, and through :mod:`os` alone, here or in
+:mod:`gelkit.systems`: the tests watch each operation, and build what a crash after it leaves.
+Caches may also lie in an object store, where an object is put whole or not at all, and there are no
+folders and no renaming.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from gelkit import stores
 from gelkit.paths import RemotePath, require_local
+from gelkit.systems import BINARY, SYSTEM
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +40,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         _write(temporary, data)
-        os.replace(temporary, path)
+        SYSTEM.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
-            os.unlink(temporary)
+            SYSTEM.delete(temporary)
         raise
     sync_folder(path.parent)
 
@@ -82,7 +84,7 @@ def rename(old: Path, new: Path) -> None:
         stores.write(str(new), old.read_bytes())
         stores.delete(str(old))
         return
-    os.replace(old, new)
+    SYSTEM.replace(old, new)
     sync_folder(new.parent)
 
 
@@ -97,7 +99,7 @@ def remove(files: Iterable[Path]) -> None:
             stores.delete(str(file))
             continue
         with suppress(FileNotFoundError):
-            os.unlink(file)
+            SYSTEM.delete(file)
         folders.add(file.parent)
     for folder in folders:
         sync_folder(folder)
@@ -105,6 +107,8 @@ def remove(files: Iterable[Path]) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder (files made, renamed, deleted) survive a loss of power."""
+    if not SYSTEM.syncs_folders:
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         _sync(descriptor, folder)
@@ -113,7 +117,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:
         remaining = memoryview(data)
         while remaining:
@@ -125,7 +129,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _sync(descriptor: int, folder: Path) -> None:
     try:
-        os.fsync(descriptor)
+        SYSTEM.sync(descriptor)
     except OSError as error:
         if error.errno not in _CANNOT:
             raise

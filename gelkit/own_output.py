@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gelkit.systems import BINARY
+
 PNG_TEXT: Mapping[str, str] = {"Software": "gelkit, a picture that is no data"}
 """The text fields of every PNG that gelkit draws, to be written before all others."""
 
@@ -48,7 +50,7 @@ def is_own_picture(path: Path) -> bool:
     if path.suffix.lower() != ".png":
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | BINARY)
     except OSError:  # whoever reads the image says why it cannot be
         return False
     try:

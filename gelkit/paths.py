@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from pathlib import Path, PosixPath
+from pathlib import Path, PosixPath, PurePath, PurePosixPath
+from typing import Self
 
 from gelkit import stores
 from gelkit.errors import UsageError
@@ -31,6 +32,10 @@ class RemotePath(PosixPath):
     """What a listing said of the object; it may have changed since."""
     content: bytes | None = None
     """The bytes of the object, if they have been fetched already."""
+
+    def __new__(cls, *parts: str | os.PathLike[str]) -> Self:
+        """Make the path on Windows, too, where a :class:`pathlib.PosixPath` refuses to be made."""
+        return PurePosixPath.__new__(cls, *parts)
 
     def __str__(self) -> str:
         return _COLLAPSED.sub(r"\g<0>/", super().__str__())
@@ -129,7 +134,7 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     """
     if isinstance(path, RemotePath):
         return path
-    found = _URL.fullmatch(os.fspath(path))
+    found = _URL.fullmatch(path.as_posix() if isinstance(path, PurePath) else os.fspath(path))
     if found is None:
         return path if isinstance(path, Path) else Path(path)
     if not found[2]:

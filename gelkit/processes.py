@@ -6,7 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from gelkit.systems import SYSTEM
+
 _USABLE = 0.7
 """Of the memory that is available: others will want some, too."""
 
@@ -34,23 +35,5 @@ def fitting_processes(bytes_each: float) -> int:
 
     :param bytes_each: what one takes.
     """
-    return int(max(1, min(usable_cores(), _USABLE * _available_bytes() // bytes_each)))
-
-
-def _available_bytes() -> float:
-    """Return the memory that new processes can use, by what Linux says, if it does."""
-    limit = _number(_CGROUP / "memory.max") - _number(_CGROUP / "memory.current")
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return limit
-    sizes = {name: size for name, _, size in (line.partition(":") for line in lines)}
-    return min(1024 * float(sizes["MemAvailable"].split()[0]), limit)
-
-
-def _number(file: Path) -> float:
-    """Read a number of bytes; a container's limit that is not there limits nothing."""
-    try:
-        return float(file.read_text())
-    except (OSError, ValueError):
-        return float("inf") if file.name == "memory.max" else 0.0
+    fitting = _USABLE * SYSTEM.available_memory() // bytes_each
+    return int(max(1, min(usable_cores(), fitting, SYSTEM.most_children)))

@@ -1,4 +1,7 @@
-"""Termination: SIGTERM ends a command as Ctrl-C does, so that what was finished is kept."""
+"""Termination: SIGTERM ends a command as Ctrl-C does, so that what was finished is kept.
+
+On Windows, where nothing sends it, Ctrl-Break does.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from gelkit.systems import SYSTEM
 
 EXIT_CODE = 128 + signal.SIGTERM
 """What a shell, a scheduler or a container engine takes for the end of a terminated command."""
@@ -17,20 +22,23 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def termination_raised() -> Iterator[None]:
-    """Raise :class:`Terminated` in the main thread when the first SIGTERM arrives.
+    """Raise :class:`Terminated` in the main thread when the first such signal arrives.
 
     Later ones are ignored, as schedulers send several and would interrupt the cleaning up. Who
-    starts the process or calls this may have a will of their own about SIGTERM: it stays theirs.
+    starts the process or calls this may have a will of their own about one: it stays theirs.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    ours = [its for its in SYSTEM.ending_signals if signal.getsignal(its) is signal.SIG_DFL]
+    if not in_main_thread or not ours:
         yield
         return
-    signal.signal(signal.SIGTERM, _terminate)
+    for its in ours:
+        signal.signal(its, _terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for its in ours:
+            signal.signal(its, signal.SIG_DFL)
 
 
 @contextmanager
@@ -45,5 +53,5 @@ def termination_kept() -> Iterator[None]:
 
 
 def _terminate(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(number, signal.SIG_IGN)
     raise Terminated

@@ -27,6 +27,7 @@ KINDS = (
     "browser",
     "exhaustive grids",
     "instruction sets",
+    "systems",
     "transfer learning",
 )
 """Kinds of tests that ``make test`` leaves to ``make test-all``."""

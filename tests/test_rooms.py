@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,9 @@ DOORS = {
     "ray": ("features/clusters",),
     "keras": ("heads/architectures", "heads/training", "analyses/export"),
     "fsspec": ("stores",),
+    "fcntl": ("systems",),
+    "psutil": ("systems",),
+    "resource": ("systems",),
     "click": (
         "cli",
         "commands/console",
@@ -105,6 +109,20 @@ def test_heavy_packages_have_few_doors(module: Path) -> None:
     imported = {name.split(".")[0] for name in _imports(module)}
     strays = {p for p in imported & set(DOORS) if _name(module) not in DOORS[p]}
     assert strays == set()
+
+
+OF_ONE_SYSTEM = re.compile(r"sys\.platform|os\.name\b|platform\.system\(|\"/(?:proc|sys|dev)/")
+"""What only some systems have, or by which one asks which system this is."""
+
+DOORS_OF_SYSTEMS = {"systems", "children", "features/xla"}
+"""TPUs are Linux'."""
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_name)
+def test_only_one_place_knows_which_system_this_is(module: Path) -> None:
+    """What was tried on Linux would fail elsewhere, where nobody of us looks."""
+    if _name(module) not in DOORS_OF_SYSTEMS:
+        assert OF_ONE_SYSTEM.findall(module.read_text(encoding="utf-8")) == []
 
 
 def test_importing_is_light() -> None:

@@ -17,7 +17,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ import gelkit
 from gelkit.errors import GelkitError, UsageError
 from gelkit.features.embeddings import Embeddings, described, value_names
 from gelkit.files import rename
+from gelkit.systems import SYSTEM
 from gelkit.tables import table_bytes
 
 if TYPE_CHECKING:
@@ -126,10 +127,11 @@ def _made_whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+            SYSTEM.sync(file.fileno())
         rename(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            SYSTEM.delete(temporary)
         raise
 
 

@@ -228,8 +228,8 @@ def _row(pair: DuplicatePair) -> tuple[object, ...]:
         match.inverted,
         match.crop,
         f"{match.share:.2f}",
-        page_name(str(pair.first.path), pair.first.page),
-        page_name(str(pair.second.path), pair.second.page),
+        page_name(pair.first.path.as_posix(), pair.first.page),
+        page_name(pair.second.path.as_posix(), pair.second.page),
     )
 
 

@@ -306,7 +306,7 @@ def _describe(
     return tuple(
         Prediction(
             image=embeddings.names[i],
-            path=page_name(str(embeddings.images[i].path), embeddings.images[i].page),
+            path=page_name(embeddings.images[i].path.as_posix(), embeddings.images[i].page),
             sha256=embeddings.sha256s[i],
             predicted=classes[int(raw[i].argmax())],
             sure=bool(sure[i]),

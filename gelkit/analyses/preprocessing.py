@@ -63,7 +63,7 @@ def main(paths):
         return 2
     model, providers = FOLDER / "model.onnx", ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(model, providers=providers)
-    classes = json.loads((FOLDER / "model.json").read_text())["classes"]
+    classes = json.loads((FOLDER / "model.json").read_bytes())["classes"]
     failures = []
     for path in paths:
         try:

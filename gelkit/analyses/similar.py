@@ -88,7 +88,7 @@ def write_similar(similar: Iterable[SimilarImage], path: Path) -> None:
             its.query.name,
             its.rank,
             its.image.name,
-            page_name(str(its.image.path), its.image.page),
+            page_name(its.image.path.as_posix(), its.image.page),
             its.image.label,
             f"{its.cosine:.6f}",
             its.hash_distance,

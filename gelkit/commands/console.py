@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from gelkit.errors import UsageError
 from gelkit.progress import Progress
+from gelkit.systems import SYSTEM
 from gelkit.text import printable
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def words_for(results: Path, cache: Path) -> str:
     """Return the options that another command needs to find results and caches; or nothing."""
     words = [] if _all_results() == [results] else ["--out", str(results)]
     words += [] if str(cache) == "features" else ["--cache", str(cache)]
-    return "".join(f" {quote(word)}" for word in words)
+    return "".join(f" {SYSTEM.quoted(word)}" for word in words)
 
 
 def _all_results() -> list[Path]:

@@ -35,6 +35,7 @@ from gelkit.features.extraction import Workforce, carry_out, plan_views, standin
 from gelkit.features.planning import identify
 from gelkit.images.shares import Share, parse_share
 from gelkit.report.summary import costs, done, failed, skipped
+from gelkit.systems import SYSTEM
 
 if TYPE_CHECKING:
     from gelkit.features.cache import Failure
@@ -230,7 +231,7 @@ def heads(
     settings = {name: value for name, value in given.items() if name not in names}
     catalog = gelkit.read_catalog(data, allow_outside=allow_outside)
     echo_if_any(skipped(catalog))
-    folder = out or Path("results", catalog.name)
+    folder = out or Path("results", SYSTEM.allowed(catalog.name))
     axes = (backbones, heads_, optimizers)
     chosen, left_out = choose_available(cache, options, hardware, *axes)
     with bars() as progress:

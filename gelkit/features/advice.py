@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from shlex import quote
 
 from gelkit.features.devices import DeviceError
 from gelkit.features.hardware import require_hardware
 from gelkit.features.planning import MissingEmbeddingsError, Plan, plan
 from gelkit.features.recipe import RecipeOptions
 from gelkit.features.xla import find_tpu_chips
+from gelkit.systems import SYSTEM
 from gelkit.text import counted
 
 Pairs = Sequence[tuple[str, str]]
@@ -97,7 +97,7 @@ def features_command(
         "--backbone": dict.fromkeys(backbone for backbone, _ in pairs),
         "--hardware": dict.fromkeys(hardware for _, hardware in pairs),
     }
-    words = ["gelkit features", *(map(quote, given) if given else ["DATA"])]
+    words = ["gelkit features", *(map(SYSTEM.quoted, given) if given else ["DATA"])]
     words += [f"{option} {value}" for option, values in names.items() for value in values]
     default = RecipeOptions()
     words += [
@@ -109,11 +109,11 @@ def features_command(
     if options.augmentations != default.augmentations:
         words += [f"--augment {name}" for name in options.augmentations]
     words += ["--emulate-tpu"] if options.emulate_tpu and "tpu" in names["--hardware"] else []
-    words += [f"--cache {quote(str(cache))}"] if str(cache) != "features" else []
+    words += [f"--cache {SYSTEM.quoted(str(cache))}"] if str(cache) != "features" else []
     words += [f"--views {view + 1}"] if view else []
     return " ".join(words)
 
 
 def _option(name: str, value: object) -> str:
     option = f"--{name.replace('_', '-')}"
-    return option if value is True else f"{option} {quote(str(value))}"
+    return option if value is True else f"{option} {SYSTEM.quoted(str(value))}"

@@ -37,6 +37,7 @@ from gelkit.features.engines import (
 from gelkit.features.hardware import count_chips
 from gelkit.features.workers import Batch, Setup, Task
 from gelkit.processes import import_path
+from gelkit.systems import SYSTEM
 from gelkit.termination import termination_kept
 
 _BATCHES_A_CALL = 8
@@ -291,8 +292,13 @@ def connected(address: str | None = None, workers: int | None = None) -> Iterato
         starts a Ray on this machine, which nothing outside it can reach and which reports nothing,
         and ends it with the context.
     :param workers: CPUs of the Ray that is started here; None for those that there are.
-    :raises GelkitError: Ray is not installed, does not start, or does not answer.
+    :raises GelkitError: this is not Linux; Ray is not installed, does not start or answer.
     """
+    if not SYSTEM.is_linux:
+        raise GelkitError(
+            f"Expected Linux, for --engine ray. Received: {SYSTEM.name}, on which Ray has no "
+            "clusters. Leave --engine out: every core of this machine works then, too."
+        )
     if find_spec("ray") is None:
         raise GelkitError(
             "Expected Ray, for --engine ray. Received: it is not installed. Install gelkit's extra "

@@ -11,21 +11,16 @@ workers decode for it, so that an image costs the life of a decoder at most.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from mmap import mmap
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
-from typing import IO
+from multiprocessing.connection import wait
 
+from gelkit.children import Child
 from gelkit.errors import GelkitError
 from gelkit.features.cache import Failure
 from gelkit.features.workers import (
@@ -33,18 +28,26 @@ from gelkit.features.workers import (
     Assignment,
     Batch,
     Clock,
+    Decoded,
     Decoding,
     Prepared,
     Setup,
     Task,
+    out_of_memory,
 )
 from gelkit.processes import fitting_processes, import_path, usable_cores
+from gelkit.systems import SYSTEM
 
 MOST_DECODERS = 32
 _DECODED_AT_ONCE = 16
 """Images that a decoder is given: fewer than several chips embed, so that all have something."""
 
-_PROGRAM = "from gelkit.features.workers import main; main()"
+_PROGRAM = """
+from gelkit.children import join
+joined = join()
+from gelkit.features.workers import main
+main(*joined)
+"""
 _ATTEMPTS = 2
 _DEATHS_IN_A_ROW = 10
 _DEATHS_AT_START = 3
@@ -108,7 +111,8 @@ class Workers:
     def __init__(
         self, assignment: Assignment, images_a_batch: int, workers: int, most: int = sys.maxsize
     ) -> None:
-        self._engine = _Engine(images_a_batch, assignment, min(workers, most))
+        workers = min(workers, most, SYSTEM.most_children)
+        self._engine = _Engine(images_a_batch, assignment, workers)
         self._decoders: _Engine | None = None
         if isinstance(assignment, Setup) and assignment.decoders:
             decoding = Decoding(assignment.rendering, assignment.batch_size)
@@ -150,29 +154,23 @@ def _prepared(batches: Iterable[Batch], failures: list[Failure]) -> Iterator[Pre
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    memory: mmap
-    errors: IO[bytes]
+    child: Child
     held: deque[list[int]] = field(default_factory=deque)
     """The images of each batch it was given and has not given back."""
     ready: bool = False
     """Whether it has the backbone, and has begun with images."""
 
-    def decoding(self) -> tuple[int, float] | None:
-        """Return which image it is decoding, and for how many seconds."""
-        return Clock(self.memory).read()
+    def decoding(self) -> Decoded | None:
+        """Return which image it is decoding, and for how long."""
+        return Clock(self.child.memory).read()
 
-    def end(self) -> str:
-        """Make sure that it is gone; return what it died of."""
-        self.process.kill()
-        code = self.process.wait()
-        self.connection.close()
-        self.errors.seek(0)
-        said = self.errors.read().decode(errors="replace").strip().splitlines()
-        self.errors.close()
-        reason = signal.strsignal(-code) if code < 0 else f"exit status {code}"
-        return f"{reason}: {said[-1]}" if said else str(reason)
+    def overspending(self) -> bool:
+        """Tell whether the image that it is decoding takes more memory than it may."""
+        now = self.decoding()
+        if now is None or not now.allowed:
+            return False
+        taken, later = SYSTEM.memory_of(self.child.process.pid), self.decoding()
+        return taken > now.allowed and later is not None and later.number == now.number
 
 
 class _Engine:
@@ -202,14 +200,14 @@ class _Engine:
             for worker in self._workers:
                 self._feed(worker)
         while self._again or any(worker.held for worker in self._workers):
-            ready = wait([worker.connection for worker in self._workers], timeout=_LOOK_SECS)
-            for worker in [worker for worker in self._workers if worker.connection in ready]:
+            ready = wait([worker.child.line for worker in self._workers], timeout=_LOOK_SECS)
+            for worker in [worker for worker in self._workers if worker.child.line in ready]:
                 yield from self._receive(worker)
             yield from self._kill_hanging()
 
     def stop(self) -> None:
         for worker in self._workers:
-            worker.end()
+            SYSTEM.end(worker.child)
         self._workers.clear()
 
     def _feed(self, worker: _Worker) -> None:
@@ -217,7 +215,7 @@ class _Engine:
         if not batch:
             return
         try:
-            worker.connection.send([(number, self._items[number]) for number in batch])
+            worker.child.line.send([(number, self._items[number]) for number in batch])
         except (BrokenPipeError, ConnectionResetError):
             self._again.appendleft(batch)  # it has died, and is about to be found dead
             return
@@ -230,7 +228,7 @@ class _Engine:
 
     def _receive(self, worker: _Worker) -> Iterator[Batch]:
         try:
-            message = worker.connection.recv()
+            message = worker.child.line.recv()
         except (EOFError, ConnectionResetError):
             yield from self._replace(worker)
             return
@@ -246,7 +244,7 @@ class _Engine:
         self._feed(worker)
 
     def _kill_hanging(self) -> Iterator[Batch]:
-        """Look, at most once a second, for images that take too long.
+        """Look, at most once a second, for images that take too long, or too much memory.
 
         After a longer pause (the whole run was stopped, or a laptop asleep) they get another look.
         """
@@ -257,24 +255,30 @@ class _Engine:
         if pause > _PAUSE_SECS:
             return
         for worker in list(self._workers):
-            number, secs = worker.decoding() or (None, 0)
-            if secs > self._decode_secs:
-                yield from self._replace(worker, late=number)
+            now = worker.decoding()
+            if now is not None and now.secs > self._decode_secs:
+                yield from self._replace(worker, (now.number, self._too_slow()))
+            elif now is not None and worker.overspending():
+                limits = self._assignment.rendering.limits
+                yield from self._replace(worker, (now.number, out_of_memory(limits)))
 
-    def _replace(self, worker: _Worker, late: int | None = None) -> Iterator[Batch]:
-        """Start another worker for what a dead or hanging one held, apart from what is to blame."""
-        suspects = self._suspects(worker) if late is None else []
-        reason = worker.end()
+    def _replace(self, worker: _Worker, why: tuple[int, str] | None = None) -> Iterator[Batch]:
+        """Start another worker for what a dead or hanging one held, apart from what is to blame.
+
+        :param why: the number of the image that is, if that is known, and why.
+        """
+        suspects = self._suspects(worker) if why is None else []
+        reason = SYSTEM.end(worker.child)
         self._workers.remove(worker)
         self._deaths_in_a_row += 1
         self._require_hope(reason)
         failures = self._suspected(suspects, reason)
-        if late is not None:
-            failures = [self._too_slow(late)]
+        if why is not None:
+            failures = [self._failed(*why)]
         if failures:
             self._deaths_in_a_row = 0  # something is settled
             yield Batch(None, failures)
-        blamed = {late, *suspects}
+        blamed = {*suspects, *([] if why is None else why[:1])}
         spared = [[number for number in batch if number not in blamed] for batch in worker.held]
         self._again += filter(None, spared)
         self._workers.append(_start_worker(self._assignment))
@@ -285,7 +289,7 @@ class _Engine:
         """Return what a dead worker was decoding, or, as it seems, embedding."""
         decoding = worker.decoding()
         if decoding is not None:
-            return [decoding[0]]
+            return [decoding.number]
         return worker.held[0] if worker.ready and worker.held else []
 
     def _require_hope(self, reason: str) -> None:
@@ -305,11 +309,10 @@ class _Engine:
         error = f"the process that worked on it died {_ATTEMPTS} times ({reason})"
         return [self._failed(number, error) for number in given_up]
 
-    def _too_slow(self, number: int) -> Failure:
-        return self._failed(
-            number,
+    def _too_slow(self) -> str:
+        return (
             f"expected an image that is read and decoded within {self._decode_secs:g} s. Received: "
-            "one that took longer. Make it smaller, or raise --decode-seconds.",
+            "one that took longer. Make it smaller, or raise --decode-seconds."
         )
 
     def _failed(self, number: int, error: str) -> Failure:
@@ -328,30 +331,11 @@ def _start_worker(assignment: Assignment) -> _Worker:
 
 
 def _started_worker(assignment: Assignment) -> _Worker:
-    mine, its = Pipe()
-    with _shared_file() as shared:
-        memory = mmap(shared.fileno(), Clock.SIZE)
-        Clock(memory).stop()
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the worker)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, str(its.fileno()), str(shared.fileno())],
-            pass_fds=(its.fileno(), shared.fileno()),
-            env=_environment(assignment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-    its.close()
+    child = SYSTEM.start(_PROGRAM, Clock.SIZE, _environment(assignment))
+    Clock(child.memory).stop()
     with suppress(BrokenPipeError, ConnectionResetError):  # it has died, and will be found dead
-        mine.send(assignment)
-    return _Worker(process, mine, memory, errors)
-
-
-@contextmanager
-def _shared_file() -> Iterator[IO[bytes]]:
-    with tempfile.TemporaryFile() as file:
-        file.truncate(Clock.SIZE)
-        yield file
+        child.line.send(assignment)
+    return _Worker(child)
 
 
 def _environment(assignment: Assignment) -> dict[str, str]:

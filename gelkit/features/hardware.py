@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from gelkit.errors import UsageError
 from gelkit.features.devices import (
@@ -23,6 +22,7 @@ from gelkit.features.xla import (
     open_tpu,
     require_tpu_starts,
 )
+from gelkit.systems import SYSTEM
 
 
 def open_device(hardware: str, kernel: str = "torch", precision: str = "float32") -> Device:
@@ -45,9 +45,14 @@ def open_device(hardware: str, kernel: str = "torch", precision: str = "float32"
 def require_hardware(hardware: str, kernel: str = "torch") -> None:
     """Check at once, without starting anything, that a recipe's hardware and kernel can be there.
 
-    :raises DeviceError: a TPU without a TPU chip, XLA without torch_xla, OpenVINO that is not
-        installed.
+    :raises DeviceError: a TPU without a TPU chip, XLA without Linux or torch_xla, OpenVINO that is
+        not installed.
     """
+    if hardware.startswith("tpu") and not SYSTEM.is_linux:
+        raise DeviceError(
+            f"Expected Linux, for --hardware tpu. Received: {SYSTEM.name}, which torch_xla is not "
+            "made for. Leave the hardware out, which means cpu, or run on Linux."
+        )
     if hardware == "tpu" and not find_tpu_chips():
         raise DeviceError(
             "Expected a TPU. Received: no TPU chip among this machine's PCI devices. Run on a TPU "
@@ -139,7 +144,7 @@ def describe_processor() -> str:
 
     Makers use one name for several generations; family, model, stepping and flags tell them apart.
     """
-    facts = _processor_facts()
+    facts = SYSTEM.processor_facts()
     flags = " ".join(sorted(facts.get("flags", facts.get("Features", "")).split()))
     numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
     digits = hashlib.sha256(flags.encode()).hexdigest()[:8]
@@ -147,15 +152,7 @@ def describe_processor() -> str:
 
 
 def _processor() -> str:
-    return _processor_facts().get("model name") or platform.processor() or platform.machine()
-
-
-def _processor_facts() -> dict[str, str]:
-    """Return what Linux tells of the first processor; elsewhere nothing."""
-    file = Path("/proc/cpuinfo")
-    first = file.read_text().partition("\n\n")[0] if file.is_file() else ""
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return SYSTEM.processor_facts().get("model name") or platform.processor() or platform.machine()
 
 
 _CPU_OPENERS: Mapping[str, Callable[[str], Device]] = {

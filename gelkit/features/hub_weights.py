@@ -161,7 +161,7 @@ def _commit_of(path: Path, sha256: str, hub: HubFile) -> str:
     """Return of which commit a file is: as the download has left it beside it, or as is noted."""
     beside = path.parent / ".cache" / "huggingface" / "download" / f"{path.name}.metadata"
     if beside.is_file():
-        lines = beside.read_text().splitlines()
+        lines = beside.read_text(encoding="utf-8").splitlines()
         if lines[1:2] == [sha256]:
             return lines[0]
     known = _noted(hub)

@@ -23,6 +23,7 @@ from gelkit.features.weights_files import PRETRAINED, WeightsIdentity
 from gelkit.images.augmentations import DEFAULT_AUGMENTATIONS, require_augmentations
 from gelkit.images.formats import DECODE_VERSION, DecodeOptions
 from gelkit.images.views import VIEW_VERSION, require_view_options
+from gelkit.systems import SYSTEM
 
 HARDWARE = ("cpu", "tpu", "cuda")
 """The hardware that can be asked for."""
@@ -172,7 +173,8 @@ class Recipe:
         weights = self.weights.rpartition(".")[2].lower()
         augmented = "-augmented" if self.augmentations else ""
         name = self.backbone.replace("/", "-")
-        return f"{name}-{weights}-{self.hardware}{augmented}-{self.sha256[:8]}"
+        digits = self.sha256[:8]
+        return SYSTEM.allowed(f"{name}-{weights}-{self.hardware}{augmented}-{digits}")
 
     def to_json(self) -> str:
         """Return the recipe as canonical JSON.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gelkit.errors import GelkitError
+from gelkit.systems import SYSTEM
 
 PRETRAINED = ("pretrained", "imagenet")
 """Words for a network's own default weights; the second is the older one."""
@@ -35,7 +35,7 @@ class WeightsIdentity:
 
 def is_path(weights: str) -> bool:
     """Whether weights are named by the path of a file."""
-    return os.sep in weights or weights.endswith(_ENDINGS)
+    return "/" in SYSTEM.with_slashes(weights) or weights.endswith(_ENDINGS)
 
 
 def hash_file(path: Path) -> str:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 import signal
 import struct
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,15 +21,15 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from mmap import mmap
-from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from gelkit.children import Line
 from gelkit.errors import GelkitError
 from gelkit.features.agreement import PlainTorch, Trial, describe_random, require_agreement
 from gelkit.features.backbones import Backbone
@@ -57,6 +55,7 @@ from gelkit.images.likeness import intensity_statistics, perceptual_hash
 from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.views import VIEW_SIZE, View, render, render_views
 from gelkit.paths import RemotePath, as_path
+from gelkit.systems import SYSTEM
 
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
 _DECODERS = ("pillow", "tifffile", "imagecodecs")
@@ -190,6 +189,17 @@ class Batch:
     prepared: list[Prepared] = field(default_factory=list)
 
 
+class Decoded(NamedTuple):
+    """What a worker is at."""
+
+    number: int
+    """The image's."""
+    secs: float
+    """For how long."""
+    allowed: int
+    """The bytes that the worker may have meanwhile; 0 if the system sees to it."""
+
+
 class Clock:
     """Tells the engine, through shared memory, which image is being decoded, and since when.
 
@@ -197,7 +207,7 @@ class Clock:
     the engine may look while it is being written, and what does not agree tells nothing.
     """
 
-    _CONTENT = struct.Struct("=dqd")
+    _CONTENT = struct.Struct("=dqqd")
     SIZE = _CONTENT.size
 
     def __init__(self, memory: mmap) -> None:
@@ -208,23 +218,25 @@ class Clock:
         self._write(-1)
 
     @contextmanager
-    def running(self, number: int) -> Iterator[None]:
+    def running(self, number: int, allowed: int = 0) -> Iterator[None]:
         """Say that an image is being decoded, for as long as it is."""
-        self._write(number)
+        self._write(number, allowed)
         try:
             yield
         finally:
             self.stop()
 
-    def read(self) -> tuple[int, float] | None:
-        """Return the number of the image that is being decoded, and for how many seconds."""
-        since, number, again = self._CONTENT.unpack(self._memory[: self.SIZE])
-        return None if number < 0 or since != again else (number, time.monotonic() - since)
+    def read(self) -> Decoded | None:
+        """Return which image is being decoded; None if none is."""
+        since, number, allowed, again = self._CONTENT.unpack(self._memory[: self.SIZE])
+        if number < 0 or since != again:
+            return None
+        return Decoded(number, time.monotonic() - since, allowed)
 
-    def _write(self, number: int) -> None:
+    def _write(self, number: int, allowed: int = 0) -> None:
         now = time.monotonic()
         # not pack_into, which first fills the place with zeros: image 0, since ever
-        self._memory[: self.SIZE] = self._CONTENT.pack(now, number, now)
+        self._memory[: self.SIZE] = self._CONTENT.pack(now, number, allowed, now)
 
 
 @dataclass(frozen=True)
@@ -331,35 +343,12 @@ def _read(task: Task, rendering: Rendering) -> tuple[DecodedImage, int, str] | F
         return Failure(task.name, its_sha256, str(error), retry=False, decoder=decoder)
 
 
-def _out_of_memory(task: Task, limits: Limits) -> Failure:
-    return Failure(
-        task.name,
-        task.sha256,
+def out_of_memory(limits: Limits) -> str:
+    """Say why an image failed that took more memory than it may."""
+    return (
         f"expected an image that can be decoded with {limits.memory / 2**20:,.0f} MiB. Received: "
-        "one that takes more. Crop it or make it smaller, or raise --decode-memory.",
-        retry=True,
+        "one that takes more. Crop it or make it smaller, or raise --decode-memory."
     )
-
-
-@contextmanager
-def _limited_memory(most: int) -> Iterator[None]:
-    """Let this process have so many more bytes; beyond, asking for memory is a MemoryError.
-
-    Only Linux tells what a process has, and counts all of it.
-    """
-    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-    except OSError:
-        yield
-        return
-    finite = [limit for limit in (before, hard) if limit != resource.RLIM_INFINITY]
-    allowed = min([pages * resource.getpagesize() + most, *finite])
-    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
 
 
 def _warm_up(assignment: Assignment) -> None:
@@ -470,7 +459,7 @@ def open_backbone(setup: Setup) -> tuple[Device, dict[str, Any]]:
     }
 
 
-def _serve(connection: Connection, clock: Clock) -> None:
+def _serve(connection: Line, clock: Clock) -> None:
     assignment: Assignment = connection.recv()
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit: that of the assignment is checked instead
     step = assignment.open()
@@ -530,16 +519,19 @@ def _prepared(item: Task | Prepared, number: int, assignment: Assignment, clock:
         return item
     limits = assignment.rendering.limits
     try:
-        with _limited_memory(limits.memory), clock.running(number):
+        with SYSTEM.limited_memory(limits.memory) as allowed, clock.running(number, allowed):
             return assignment.prepare(item)
     except MemoryError:
-        return _out_of_memory(item, limits)
+        return Failure(item.name, item.sha256, out_of_memory(limits), retry=True)
 
 
-def main() -> None:
-    """Serve the engine until it hangs up."""
+def main(connection: Line, memory: mmap) -> None:
+    """Serve the engine until it hangs up.
+
+    :param connection: the line to the engine.
+    :param memory: where the engine looks for the clock.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to handle
-    connection, memory = Connection(int(sys.argv[1])), mmap(int(sys.argv[2]), Clock.SIZE)
     try:
         _serve(connection, Clock(memory))
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -245,6 +245,6 @@ def _logging_untouched() -> Iterator[None]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="ascii").strip()
     except OSError:
         return ""

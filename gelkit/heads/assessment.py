@@ -99,7 +99,7 @@ def find_competing(heads: Sequence[SavedHead]) -> list[bool]:
 def read_assessment(out: Path) -> Assessment | None:
     """Read what :func:`assess` kept; None if it is not there or of another version."""
     try:
-        values: dict[str, Any] = json.loads((out / ASSESSMENT_FILE).read_text())
+        values: dict[str, Any] = json.loads((out / ASSESSMENT_FILE).read_bytes())
         answer = dict(values["answer"])
         answer["interval"] = Interval(**answer["interval"])
         answer["tied"] = tuple(answer["tied"])

@@ -17,6 +17,7 @@ import pandas as pd
 
 import gelkit
 from gelkit.features.recipe import RecipeOptions
+from gelkit.files import remove
 from gelkit.heads.assessment import assess, find_competing, read_assessment
 from gelkit.heads.availability import choose_available
 from gelkit.heads.calibration import calibration
@@ -125,7 +126,7 @@ def _keep_test_set(test: Catalog, out: Path) -> None:
     if test.images:
         write_manifest(test, path)
     else:
-        path.unlink(missing_ok=True)
+        remove([path])
 
 
 def _keep_training_set(training: Catalog, dataset: Dataset, out: Path) -> None:

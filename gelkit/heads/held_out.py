@@ -109,7 +109,7 @@ def keep_findings(out: Path, sentences: list[str]) -> None:
 def read_findings(out: Path) -> list[str]:
     """Read what :func:`keep_findings` kept; nothing if that is not there or not readable."""
     try:
-        return [str(sentence) for sentence in json.loads((out / FINDINGS_FILE).read_text())]
+        return [str(sentence) for sentence in json.loads((out / FINDINGS_FILE).read_bytes())]
     except (FileNotFoundError, ValueError, TypeError):
         return []
 
@@ -151,7 +151,7 @@ def _looks_sentences(looks: int) -> list[str]:
 
 def _read_looks(path: Path) -> dict[str, int]:
     try:
-        return {str(name): int(count) for name, count in json.loads(path.read_text()).items()}
+        return {str(name): int(count) for name, count in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError, TypeError):

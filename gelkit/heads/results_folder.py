@@ -6,13 +6,13 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shlex import quote
 
 from gelkit.errors import UsageError
 from gelkit.files import remove, write_atomically
 from gelkit.images.catalog import Catalog
 from gelkit.own_output import RESULTS_RECORD, is_own_picture
 from gelkit.paths import RemotePath, as_path
+from gelkit.systems import SYSTEM
 
 TEST_PREDICTIONS_FILE = "test_predictions.csv"
 FINDINGS_FILE = "test_findings.json"
@@ -43,7 +43,7 @@ def require_same_data(folder: Path, catalog: Catalog) -> None:
     if ours is None or known is None or ours.is_same(known):
         return
     first = as_path(ours.data[0])
-    other = quote(str(Path("results", f"{first.parent.name}-{first.stem}")))
+    other = SYSTEM.quoted(str(Path("results", SYSTEM.allowed(f"{first.parent.name}-{first.stem}"))))
     raise UsageError(
         f"Expected {str(folder)!r} to be the results of {_named(ours)}. Received: those of "
         f"{_named(known)}. Choose another folder, such as --out {other}. Or, if these are the same "
@@ -85,15 +85,23 @@ def _locate(folder: Path, catalog: Catalog) -> _Data | None:
     return _Data(
         [str(path) for path in paths],
         [
-            str(path) if isinstance(path, RemotePath) else os.path.relpath(path, folder.resolve())
+            str(path) if isinstance(path, RemotePath) else _relative(path, folder.resolve())
             for path in paths
         ],
     )
 
 
+def _relative(path: Path, folder: Path) -> str:
+    """Return a path as seen from a folder; from another drive of Windows there is no such path."""
+    try:
+        return SYSTEM.with_slashes(os.path.relpath(path, folder))
+    except ValueError:
+        return str(path)
+
+
 def _read(folder: Path) -> _Data | None:
     try:
-        return _Data(**json.loads((folder / RESULTS_RECORD).read_text()))
+        return _Data(**json.loads((folder / RESULTS_RECORD).read_bytes()))
     except (OSError, ValueError, TypeError):  # none, or damaged: whoever runs here says whose it is
         return None
 

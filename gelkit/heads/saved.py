@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,7 @@ from gelkit.features.recipe import Recipe, RecipeOptions
 from gelkit.files import write_atomically
 from gelkit.heads.configurations import Configuration
 from gelkit.heads.training import Settings
+from gelkit.systems import SYSTEM
 
 _FOLDER = "heads"
 _BESIDE_THE_RECORD = (".keras", ".npy")
@@ -67,7 +69,8 @@ def write_head(
     buffer = io.BytesIO()
     np.save(buffer, probabilities, allow_pickle=False)
     contents = dict(zip(_BESIDE_THE_RECORD, (head, buffer.getvalue()), strict=True))
-    path.with_suffix(".json").unlink(missing_ok=True)  # an old record must not speak for a new head
+    with suppress(FileNotFoundError):  # an old record must not speak for a new head
+        SYSTEM.delete(path.with_suffix(".json"))
     for ending, content in contents.items():
         write_atomically(path.with_suffix(ending), content)
     digests = {ending: sha256(content).hexdigest() for ending, content in contents.items()}
@@ -104,7 +107,7 @@ def read_record(out: Path, configuration: Configuration) -> SavedHead | None:
 
 def _read(path: Path) -> SavedHead | None:
     try:
-        return _from_json(json.loads(path.read_text()))
+        return _from_json(json.loads(path.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
 

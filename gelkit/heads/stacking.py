@@ -27,6 +27,7 @@ from gelkit.heads.fits import (
 )
 from gelkit.heads.plans import AdamRule, Array, Plan, SgdRule, initial_weights, make_plan
 from gelkit.heads.stacked_layers import StackedDense, StackedSpan
+from gelkit.systems import SYSTEM
 
 if TYPE_CHECKING:
     import keras
@@ -316,4 +317,4 @@ def _let_go(values: Array) -> None:
     """
     holder: object = values.base
     if isinstance(holder, mmap.mmap):
-        holder.madvise(mmap.MADV_DONTNEED)
+        SYSTEM.let_go(holder)

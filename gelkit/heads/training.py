@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +18,7 @@ from gelkit.errors import GelkitError, UsageError
 from gelkit.heads.architectures import LEARNING_RATE, load_keras, standard_arithmetic
 from gelkit.heads.fits import Fit, Fitted, Task, predict
 from gelkit.heads.plans import forget_plans
+from gelkit.heads.pool import call_in_processes
 from gelkit.heads.splits import LEFT_OUT, Folds, derived_seed
 from gelkit.heads.stacking import fit_all
 from gelkit.heads.tuning import Tuning, tune
@@ -288,53 +284,25 @@ class _Sent:
 
 
 def _train_in_pool(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Trained]]:
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        min(workers, sum(len(_part_numbers(job)) for job in jobs)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-    )
-    try:
-        with tempfile.TemporaryDirectory(prefix="gelkit-") as folder:
-            yield from _completed(jobs, _submitted(jobs, pool, Path(folder)))
-    except BrokenProcessPool as error:
-        raise GelkitError(
-            "Expected the training processes to finish. Received: one died, perhaps out of "
-            "memory. Run again with fewer --workers; what was finished is kept."
-        ) from error
-    except BaseException:  # Ctrl-C, or the caller has had enough: do not wait for the rest
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    pool.shutdown()
-
-
-def _submitted(
-    jobs: Sequence[Job], pool: ProcessPoolExecutor, folder: Path
-) -> dict[Future[_Part], tuple[int, int]]:
-    """Submit every part of every job; return the number of its job and its own."""
-    futures = {}
-    for place in _longest_first(jobs):
-        sent = _sent(jobs[place], folder)
-        for number in _part_numbers(jobs[place]):
-            futures[pool.submit(_train_sent, sent, number)] = (place, number)
-    return futures
-
-
-def _completed(
-    jobs: Sequence[Job], futures: dict[Future[_Part], tuple[int, int]]
-) -> Iterator[tuple[Job, Trained]]:
     """Yield each job when the last of its parts has come."""
     parts: list[dict[int, _Part]] = [{} for _ in jobs]
-    for future in as_completed(futures):
-        place, number = futures.pop(future)
-        parts[place][number] = future.result()
-        numbers = _part_numbers(jobs[place])
-        if len(parts[place]) == len(numbers):
-            its = parts[place]
-            yield jobs[place], _put_together(jobs[place], [its[number] for number in numbers])
-            its.clear()
+    with tempfile.TemporaryDirectory(prefix="gelkit-") as folder:  # outlives who maps its files
+        sent = [_sent(job, Path(folder)) for job in jobs]
+        calls = [
+            (place, number)
+            for place in _longest_first(jobs)
+            for number in _part_numbers(jobs[place])
+        ]
+        arguments = [(sent[place], number) for place, number in calls]
+        with closing(call_in_processes(_train_sent, arguments, workers)) as results:
+            for call, part in results:
+                place, number = calls[call]
+                parts[place][number] = part
+                numbers = _part_numbers(jobs[place])
+                if len(parts[place]) == len(numbers):
+                    its = parts[place]
+                    yield jobs[place], _put_together(jobs[place], [its[part] for part in numbers])
+                    its.clear()
 
 
 def _sent(job: Job, folder: Path) -> _Sent:
@@ -358,11 +326,6 @@ def _longest_first(jobs: Sequence[Job]) -> list[int]:
         return job.head != "single", job.optimizer != "sgd", job.values.shape[1]
 
     return sorted(range(len(jobs)), key=length, reverse=True)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ["KERAS_BACKEND"] = "torch"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from gelkit.images.reading import irregular
 from gelkit.images.spreadsheets import read_rows, readings
 from gelkit.own_output import is_own_picture
 from gelkit.paths import RemotePath, as_path, in_the_disks_form
+from gelkit.systems import SYSTEM
 from gelkit.tables import unguarded, write_table
 
 logger = logging.getLogger(__name__)
@@ -206,7 +207,7 @@ def write_manifest(catalog: Catalog, path: Path) -> None:
         MANIFEST_COLUMNS,
         (
             (
-                str(image.path.resolve()),
+                image.path.resolve().as_posix(),
                 image.label,
                 image.group,
                 image.source,
@@ -330,7 +331,7 @@ def _manifest_image(
     if len(cells) != len(columns):
         raise _RowError(f"expected {len(columns)} cells, received {len(cells)}")
     row = dict(zip(columns, map(unguarded, cells), strict=True))
-    given = row["path"]
+    given = SYSTEM.with_slashes(row["path"])
     if not given or "\0" in given:
         raise _RowError(f"expected the path of an image, received {_quoted(given)}")
     path = _joined(manifest.parent, given)

@@ -68,7 +68,7 @@ def look_below(root: Path) -> Below:
 
 
 def _look_on_disk(root: Path, below: Below) -> None:
-    seen: dict[tuple[int, int], Path] = {}
+    seen: dict[tuple[int, int | str], Path] = {}
     starts = [root]
     for start in starts:  # grows by the linked folders that are found
         for folder, subfolders, files in os.walk(
@@ -76,7 +76,8 @@ def _look_on_disk(root: Path, below: Below) -> None:
         ):
             path = Path(folder)
             status = os.stat(folder)
-            first = seen.setdefault((status.st_dev, status.st_ino), path)
+            number = status.st_ino or os.path.realpath(folder)  # some of Windows' have none
+            first = seen.setdefault((status.st_dev, number), path)
             kind = own_folder([*subfolders, *files]) if path != root else None
             if first != path:
                 kind = f"the same folder as {first.relative_to(root).as_posix()!r}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gelkit.paths import RemotePath, as_path
+from gelkit.systems import SYSTEM
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -121,12 +122,21 @@ def _opened(path: Path, most: int) -> Iterator[tuple[BufferedReader, int]]:
 
 def _open_regular(path: str, flags: int) -> int:
     """Open a file, and close it again if it is none; a pipe that nobody fills is not waited for."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        descriptor = os.open(path, flags | SYSTEM.at_once)
+    except PermissionError as error:
+        if os.path.isdir(path):  # which Windows opens for nobody
+            raise _refused("a folder") from error
+        raise
     kind = irregular(os.fstat(descriptor).st_mode)
     if kind is not None:
         os.close(descriptor)
-        raise RefusedFileError(f"expected a regular file. Received: {kind}")
+        raise _refused(kind)
     return descriptor
+
+
+def _refused(kind: str) -> RefusedFileError:
+    return RefusedFileError(f"expected a regular file. Received: {kind}")
 
 
 def _require_size(size: int, most: int) -> None:

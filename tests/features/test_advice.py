@@ -22,6 +22,7 @@ from gelkit.features.planning import MissingEmbeddingsError, identify
 from gelkit.features.recipe import RecipeOptions, make_recipe
 from gelkit.features.shards import COLUMNS, make_rows
 from gelkit.images.catalog import Catalog, read_catalog
+from gelkit.systems import SYSTEM
 
 RANDOM = RecipeOptions(weights="random")
 CPU = [("resnet18", "cpu")]
@@ -63,7 +64,8 @@ def test_without_a_cache_it_is_said_where_one_was_looked_for(gels: Catalog) -> N
     assert f"Received: none in {str(Path('features').resolve())!r}" in str(error.value)
     assert "name it with --cache" in str(error.value)
     assert str(error.value).endswith(
-        "gelkit features 'my gels' --backbone resnet18 --hardware cpu --weights random"
+        f"gelkit features {SYSTEM.quoted('my gels')} --backbone resnet18 --hardware cpu "
+        "--weights random"
     )
 
 

@@ -32,7 +32,7 @@ from made_up import RECIPE, count_stored, make, numbers_in, publish_many, read_o
 from PIL import Image
 from rounding import assert_close
 
-from gelkit import files
+from gelkit import files, systems
 from gelkit.features import extraction, shards
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.extraction import Workforce, extract
@@ -70,11 +70,17 @@ def _run_of_months(root: Path, note: Callable[[object], None]) -> None:
     note(published | {8, 9})
 
 
+def _replace_os(patch: pytest.MonkeyPatch, its: object) -> None:
+    """Have something stand for ``os`` wherever a cache changes files."""
+    for module in (files, systems):
+        patch.setattr(module, "os", its)
+
+
 def _recorded(root: Path, run: Run) -> list[Operation]:
     """Do a run, and return each operation of it."""
     recorder = RecordingOs(root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "os", recorder)
+        _replace_os(patch, recorder)
         run(root, recorder.note)
     return recorder.log
 
@@ -136,7 +142,7 @@ def _faults(
     chosen = distinct(states(log), published)
     faults, resumed = [], set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "os", _NoSync())
+        _replace_os(patch, _NoSync())
         for state in chosen:
             key = (state.folders, *((n, "" if ".tmp" in n else d) for n, d in state.files.items()))
             faults.append(_fault(state, published[state.last], root, resume=key not in resumed))
@@ -244,7 +250,7 @@ def test_each_operation_may_fail(
         assert found >= published, f"operation {first}"
         left = (*sorted(found), len(list(root.glob("*/shard-*"))), len(list(root.glob("*/.*"))))
         with monkeypatch.context() as patch:
-            patch.setattr(files, "os", _NoSync())
+            _replace_os(patch, _NoSync())
             if left not in resumed:
                 _resume(cache, found)
                 resumed.add(left)
@@ -269,7 +275,7 @@ def _let_fail(failing: FailingOs, patch: pytest.MonkeyPatch) -> None:
         failing.fail()
         return io.BufferedReader(FailingFile(path, mode))
 
-    patch.setattr(files, "os", failing)
+    _replace_os(patch, failing)
     patch.setattr(shards, "open", open_failing, raising=False)
 
 
@@ -416,7 +422,7 @@ def test_two_runs_may_make_the_same_folder(tmp_path: Path, monkeypatch: pytest.M
             os.mkdir(path)
 
     cache = Cache(tmp_path / "features", RECIPE)
-    monkeypatch.setattr(files, "os", Later())
+    _replace_os(monkeypatch, Later())
     cache.publish(make({0}))
     assert numbers_in(cache) == {0}
 
@@ -488,7 +494,7 @@ def test_what_was_being_written_when_ctrl_c_came_is_kept(
             monkeypatch.undo()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "os", Interrupted())
+    _replace_os(monkeypatch, Interrupted())
     monkeypatch.setattr(extraction, "_PUBLISH_BYTES", 0)
     cache, rows = Cache(tmp_path / "features", RECIPE), make({0, 1})
     weights = {"weights_sha256": RECIPE.weights_sha256.ljust(64, "0")}

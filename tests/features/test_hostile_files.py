@@ -26,6 +26,7 @@ from gelkit.features.surveys import Survey, survey
 from gelkit.features.workers import Prepared, Rendering, prepare
 from gelkit.images.catalog import Catalog
 from gelkit.images.formats import Limits
+from gelkit.systems import SYSTEM
 from gelkit.tables import read_table
 
 LIMITS = Limits(pixels=10**6, bytes=2**20, seconds=1.5, path=200)
@@ -222,6 +223,7 @@ def _survey_of(data: bytes, limits: Limits, tmp_path: Path) -> Survey:
     return survey(catalog, limits=limits, workers=1)
 
 
+@pytest.mark.skipif(not SYSTEM.is_linux, reason="an image may be done before anyone looks")
 def test_an_image_that_takes_too_much_memory_fails_alone(tmp_path: Path) -> None:
     """One scan of a metre would take the memory of the machine, and the run with it."""
     bomb = bomb_png(30_000, 3_000)
@@ -233,6 +235,16 @@ def test_an_image_that_takes_too_much_memory_fails_alone(tmp_path: Path) -> None
     assert "--decode-memory" in failure.error
     assert [image.name for image in found.images] == ["other.png"]
     assert not _survey_of(bomb, Limits(), tmp_path).failures
+
+
+def test_an_image_that_stays_too_large_fails_alone(tmp_path: Path) -> None:
+    """The same, where the system lets it have the memory, and somebody has to look."""
+    large = slow_jpeg(2_000, side=6_000)
+    found = _survey_of(large, replace(Limits(), memory=20 * 2**20), tmp_path)
+    (failure,) = found.failures
+    assert failure.name == "image.png"
+    assert "decoded with 20 MiB" in failure.error
+    assert [image.name for image in found.images] == ["other.png"]
 
 
 @pytest.mark.exhaustive("fault states")
