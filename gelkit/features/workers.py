@@ -59,7 +59,7 @@ from gelkit.images.views import VIEW_SIZE, View, render, render_views
 from gelkit.paths import RemotePath, as_path
 
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
-_DECODERS = ("pillow", "tifffile", "imagecodecs")
+_DECODERS = ("pillow", "tifffile", "imagecodecs", "pillow-heif")
 _FETCHERS = 8
 _FETCHED_BYTES = 2**24
 """Of a larger object the bytes are fetched when it is decoded: several would fill the memory."""

@@ -20,8 +20,16 @@ POLARITIES = {
 }
 """What may be asked for; the last two also say what a picture is, if that is known."""
 
+COLOUR_TOLERANCE = 16
+"""Of 255: JPEG's rounding tints grey by a few values, and a tint within this loses nothing."""
+
 UNKNOWN = "unknown"
 """The polarity of a picture of which nothing says what its background is."""
+
+READ_FORMATS = (
+    "PNG, JPEG, JPEG 2000, TIFF, BMP, GIF, WebP, AVIF or HEIC, or a .gel, .1sc or .scn file"
+)
+"""What is read, for messages."""
 
 
 class ImageError(GelkitError):
@@ -192,3 +200,11 @@ def imported_codecs(what: str) -> Any:
 def type_maximum(dtype: np.dtype[Any]) -> float:
     """Return the largest value of an integer type; 1 for floating point and for 1 bit."""
     return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+
+
+def full_opacity(alpha: Samples, maximum: int) -> Samples:
+    """Stretch opacity, which ends at a maximum, to the range of its type."""
+    most = type_maximum(alpha.dtype)
+    if maximum == most:
+        return alpha
+    return np.rint(alpha * (most / maximum)).astype(alpha.dtype)

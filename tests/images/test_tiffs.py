@@ -405,3 +405,59 @@ def test_flipped_bytes_are_refused_or_keep_the_shape(
         return
     assert decoded.pixels.shape == (decoded.record.height, decoded.record.width)
     assert np.isfinite(decoded.pixels).all()
+
+
+EIGHT = (COLOUR >> 8).astype(np.uint8)
+LZW = {
+    "8-bit grey": (EIGHT[..., 0], {}),
+    "16-bit grey": (COLOUR[..., 0], {}),
+    "8-bit colour": (EIGHT, {"photometric": "rgb"}),
+    "8-bit colour and opacity": (
+        np.dstack([EIGHT, EIGHT[::-1, :, 0]]),
+        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+@pytest.mark.parametrize("kind", LZW)
+def test_lzw_needs_no_further_package(
+    kind: str, tile: tuple[int, int] | None, predictor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ImageJ and Photoshop save would need an extra, or lose bits or opacity without it."""
+    pytest.importorskip("imagecodecs", reason="only it writes the compression")
+    values, options = LZW[kind]
+    plain = decode(tiff(values, **options))
+    data = tiff(values, compression="lzw", predictor=predictor, tile=tile, **options)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    packed = decode(data)
+    assert np.array_equal(packed.pixels, plain.pixels)
+    assert packed.record == plain.record
+
+
+UNEQUAL = {
+    "16-bit colour": (COLOUR, {"photometric": "rgb"}),
+    "multiplied opacity": (
+        np.dstack([EIGHT, EIGHT[..., 0]]),
+        {"photometric": "rgb", "extrasamples": ["assocalpha"]},
+    ),
+    "a fourth dye": (
+        np.dstack([EIGHT, EIGHT[..., 0]]),
+        {"photometric": "rgb", "extrasamples": ["unspecified"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNEQUAL)
+def test_what_pillow_would_change_is_not_read_through_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file would have other values where imagecodecs is not installed."""
+    pytest.importorskip("imagecodecs", reason="only it writes the compression")
+    values, options = UNEQUAL[kind]
+    data = tiff(values, compression="lzw", **options)
+    assert np.array_equal(decode(data).pixels, decode(tiff(values, **options)).pixels)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(ImageError, match=r"gelkit\[formats\]"):
+        decode(data)
