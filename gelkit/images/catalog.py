@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gelkit.errors import UsageError
 from gelkit.images.folders import IMAGE_SUFFIXES, OWN_PICTURE, look_below
+from gelkit.images.foreign import described
 from gelkit.images.layouts import find_layout
 from gelkit.images.reading import irregular
 from gelkit.images.spreadsheets import read_rows, readings
@@ -149,10 +150,14 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
     if not catalog.images:
         raise UsageError(
             f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {_listed(paths)}. "
-            f"Received: no image and {len(catalog.skipped)} other files{_unread(catalog)}. "
-            "Give a folder with a sub-folder of images for each class, or a CSV manifest."
+            f"Received: none{_skipped(catalog)}{_unread(catalog)}. Give a folder with a "
+            "sub-folder of images for each class, or a CSV manifest."
         )
     return catalog
+
+
+def _skipped(catalog: Catalog) -> str:
+    return f", but {described(catalog.skipped)}" if catalog.skipped else ""
 
 
 def _unread(catalog: Catalog) -> str:

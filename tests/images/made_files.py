@@ -196,11 +196,14 @@ def ink_profile(darkest: float = 0) -> bytes:
         table[-3] = round(2.55 * darkest)
     ramp = bytes(range(256))
     unity = struct.pack(">9i", *(65536 if place % 4 == 0 else 0 for place in range(9)))
-    lookup = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unity + 4 * ramp + bytes(table) + 3 * ramp
+    shown = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unity + 4 * ramp + bytes(table) + 3 * ramp
+    # the way back, which only says what is black: all inks at lightness 0, none at 100
+    laid = bytes(255 * (corner < 4) for corner in range(8) for _ in shares)
+    back = b"mft1" + bytes(4) + bytes([3, 4, 2, 0]) + unity + 3 * ramp + laid + 4 * ramp
     text = b"text" + bytes(4) + b"made for a test\0"
     described = b"desc" + bytes(4) + struct.pack(">I", 5) + b"inks\0" + bytes(78)
     white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
-    parts = {b"desc": described, b"cprt": text, b"wtpt": white, b"A2B0": lookup}
+    parts = {b"desc": described, b"cprt": text, b"wtpt": white, b"A2B0": shown, b"B2A0": back}
     place = 128 + 4 + 12 * len(parts)
     entries, contents = struct.pack(">I", len(parts)), b""
     for name, content in parts.items():

@@ -321,7 +321,7 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     """Someone with a typing error would get an empty result instead of a message."""
     with pytest.raises(UsageError, match="does not exist"):
         read_catalog(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="no image and 1 other"):
+    with pytest.raises(UsageError, match=r"Received: none, but 1 \.txt\."):
         read_catalog(_files(tmp_path / "texts", "a/notes.txt"))
     (tmp_path / "texts" / "a" / "gone.png").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"cannot be read: 'a/gone\.png', .*No such file"):
