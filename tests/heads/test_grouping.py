@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.grouping import find_near_copies, group_images, require_splittable
-from gelkit.images.catalog import CatalogImage, image_identity, page_name, read_catalog
+from gelkit.images.catalog import CatalogImage, image_identity, part_name, read_catalog
 from gelkit.images.formats import ImageError, decode
 from gelkit.images.likeness import perceptual_hash
 from gelkit.images.samples import draw_samples
@@ -99,7 +99,7 @@ def _of_pages(
     digests = [sha256(path.read_bytes()).hexdigest() for path, _ in pages]
     identities = [image_identity(*its) for its in zip(digests, [n for _, n in pages], strict=True)]
     images = tuple(
-        CatalogImage(path, page_name(path.name, page), "gel", page=page) for path, page in pages
+        CatalogImage(path, part_name(path.name, page), "gel", page=page) for path, page in pages
     )
     embeddings = make_embeddings(["gel"] * len(pages), sha256s=identities)
     described = {
@@ -136,7 +136,10 @@ def test_pages_of_one_file_join(stack: Path, make_embeddings: MakeEmbeddings) ->
     images = tuple(
         replace(image, label=label) for image, label in zip(described.images, labels, strict=True)
     )
-    message = r"(?s)pages of one file.*stack\.tif\[page 1\]' as 'gel' and .*\[page 2\]' as 'photo'"
+    message = (
+        r"(?s)pages or channels of one file.*"
+        r"stack\.tif\[page 1\]' as 'gel' and .*\[page 2\]' as 'photo'"
+    )
     with pytest.raises(UsageError, match=message):
         group_images(replace(described, images=images), find_near_duplicates=False)
 
