@@ -237,8 +237,13 @@ def _require_readable(first: TiffPage) -> None:
 
 
 def _pages_are_channels(first: TiffPage, count: int) -> bool:
-    """Tell whether an OME-TIFF or an ImageJ hyperstack has its channels on its pages."""
+    """Tell whether an OME-TIFF or an ImageJ hyperstack has its channels on its pages.
+
+    Pages of colour are none: OME counts their red, green and blue as channels, too.
+    """
     stated = None
+    if first.samplesperpixel > 1:
+        return False
     if first.is_ome:
         stated = re.search(r'\bSizeC="(\d+)"', first.description)
     elif first.imagej_description:

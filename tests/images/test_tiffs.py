@@ -466,3 +466,55 @@ def test_what_pillow_would_change_is_not_read_through_it(
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(ImageError, match=r"gelkit\[formats\]"):
         decode(data)
+
+
+DEEP_STACK = np.random.default_rng(2).integers(0, 60000, (3, 32, 48, 3), dtype=np.uint16)
+"""Of three sizes that are told apart by their places: slice, row, column, sample."""
+_OF_GREY, _OF_COLOUR = {"photometric": "minisblack"}, {"photometric": "rgb"}
+_PLANES = {"photometric": "rgb", "planarconfig": "separate"}
+AXES: dict[str, tuple[str, dict[str, object], list[int], str]] = {
+    "slices": ("ZYX", _OF_GREY, [0, 1, 2], "page"),
+    "times": ("TYX", _OF_GREY, [0, 1, 2], "page"),
+    "dyes": ("CYX", _OF_GREY, [0, 1, 2], "channel"),
+    "slices of colour": ("ZYXS", _OF_COLOUR, [0, 1, 2], "page"),
+    "times of colour": ("TYXS", _OF_COLOUR, [0, 1, 2], "page"),
+    "dyes of colour": ("CYXS", _OF_COLOUR, [0, 1, 2], "page"),
+    "slices of planes": ("ZSYX", _PLANES, [0, 1, 2], "page"),
+    "times, slices and dyes": ("TZCYX", _OF_GREY, [0, 1, 2, 3, 4, 5], "page"),
+}
+"""By what OME says: the axes, how they are stored, which pages there are, what they are."""
+
+
+def _of_axes(axes: str) -> npt.NDArray[np.uint16]:
+    if axes == "TZCYX":
+        return np.moveaxis(DEEP_STACK[:2], -1, 1)[:, np.newaxis]
+    if axes == "ZSYX":
+        return np.moveaxis(DEEP_STACK, -1, 1)
+    return DEEP_STACK if axes.endswith("S") else DEEP_STACK[..., 0]
+
+
+@pytest.mark.parametrize("kind", AXES)
+def test_what_ome_calls_a_channel_is_one_and_all_else_a_page(kind: str) -> None:
+    """Three slices of a stained gel would be taken for its red, green and blue."""
+    axes, options, pages, what = AXES[kind]
+    values = np.ascontiguousarray(_of_axes(axes))
+    data = tiff(values, ome=True, metadata={"axes": axes}, **options)
+    with pytest.raises(ImageError, match=f"{len(pages)} {what}s of equal standing"):
+        decode(data)
+    planes = values if axes.endswith("S") else values.reshape(-1, *values.shape[-2:])
+    for page in pages:
+        decoded = decode(data, DecodeOptions(**{what: page + 1}))
+        plane = DEEP_STACK[page] if "S" in axes else planes[page]
+        shown = plane if plane.ndim == 2 else plane @ np.array([0.299, 0.587, 0.114])
+        np.testing.assert_allclose(decoded.pixels, shown / 65535, atol=1e-6)
+        assert (decoded.record.page, decoded.record.pages) == (page + 1, len(pages))
+        assert ("colour" in decoded.record.flags) == ("S" in axes)
+
+
+def test_of_a_page_of_colour_a_channel_can_be_chosen() -> None:
+    """A dye of one slice could be had from no file that has several."""
+    data = tiff(DEEP_STACK, ome=True, metadata={"axes": "ZYXS"}, **_OF_COLOUR)
+    decoded = decode(data, DecodeOptions(page=2, channel=3))
+    assert np.array_equal(decoded.pixels, _fractions(DEEP_STACK[1, ..., 2]))
+    with pytest.raises(ImageError, match="3 pages"):
+        decode(data, DecodeOptions(channel=3))
