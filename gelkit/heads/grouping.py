@@ -20,7 +20,7 @@ from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.similarity import near_duplicates
 from gelkit.images.views import View, render
 from gelkit.progress import Progress, silent
-from gelkit.text import counted
+from gelkit.text import counted, inline
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def require_splittable(embeddings: Embeddings, groups: Groups, folds: int) -> No
                 f"{its.name!r} that are near-identical or of one group "
                 f"({_listed(embeddings, its.largest)}). Keep some of them only{fewer}."
             )
-        _warn_of_few(its)
+    _warn_of_few(classes)
 
 
 def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
@@ -217,23 +217,32 @@ def _require_enough(classes: Sequence[_Class], folds: int, fewer: str) -> None:
             f"{its.num_groups} in {its.name!r} ({counted(len(its.members), 'image')})"
             for its in sorted(small, key=lambda its: its.num_groups)
         ]
+        of_all = ""
+        if len(small) > _SHOWN_NAMES:
+            of_all = f" (of {len(classes):,} classes {len(small):,} are too small)"
         raise UsageError(
             f"Expected at least {2 * folds} groups in each class, two for each of {folds} folds. "
-            f"Received: {', '.join(counts)}. Near-identical images are one group. Add "
-            f"images{fewer}."
+            f"Received: {inline(counts, _SHOWN_NAMES)}{of_all}. "
+            "Near-identical images are one group. Add images, join or leave out classes that are "
+            f"too small{fewer}."
         )
 
 
-def _warn_of_few(its: _Class) -> None:
-    if its.num_groups < FEW_GROUPS:
-        logger.warning(
-            "the class %r has %d groups (%d images): below %d no interval is narrow, and the best "
-            "configuration may be so by luck",
-            its.name,
-            its.num_groups,
-            len(its.members),
-            FEW_GROUPS,
-        )
+def _warn_of_few(classes: Sequence[_Class]) -> None:
+    few = [its for its in classes if its.num_groups < FEW_GROUPS]
+    if not few:
+        return
+    counts = [
+        f"{its.num_groups} in {its.name!r} ({counted(len(its.members), 'image')})"
+        for its in sorted(few, key=lambda its: its.num_groups)
+    ]
+    logger.warning(
+        "%s few groups, %s: below %d no interval is narrow, and the best configuration may be so "
+        "by luck",
+        "1 class has" if len(few) == 1 else f"{len(few):,} classes have",
+        inline(counts, _SHOWN_NAMES),
+        FEW_GROUPS,
+    )
 
 
 def _listed(embeddings: Embeddings, index: Sequence[int] | npt.NDArray[np.intp]) -> str:

@@ -302,9 +302,28 @@ def test_few_groups_are_warned_of(
     with caplog.at_level(logging.WARNING):
         require_splittable(embeddings, np.arange(59), folds=5)
     assert [record.getMessage() for record in caplog.records] == [
-        "the class 'gel' has 29 groups (29 images): below 30 no interval is narrow, and the best "
-        "configuration may be so by luck"
+        "1 class has few groups, 29 in 'gel' (29 images): below 30 no interval is narrow, and the "
+        "best configuration may be so by luck"
     ]
+
+
+def test_of_many_small_classes_some_are_named_and_all_counted(
+    make_embeddings: MakeEmbeddings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What to do would stand behind a hundred names, or be warned of a hundred times."""
+    one_each = make_embeddings([f"class {number:03}" for number in range(100)])
+    with pytest.raises(UsageError) as error:
+        require_splittable(one_each, np.arange(100), folds=5)
+    said = str(error.value)
+    assert "1 in 'class 000' (1 image), 1 in 'class 001'" in said
+    assert "and 95 more (of 100 classes 100 are too small)" in said
+    assert said.endswith("Add images, join or leave out classes that are too small.")
+    four_each = make_embeddings([f"class {number:03}" for number in range(100)] * 4)
+    with caplog.at_level(logging.WARNING):
+        require_splittable(four_each, np.arange(400), folds=2)
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "100 classes have few groups, 4 in 'class 000' (4 images), " in warning
+    assert "and 95 more: below 30" in warning
 
 
 def test_a_group_larger_than_a_fold_is_refused_and_its_pictures_named(
