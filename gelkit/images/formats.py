@@ -48,7 +48,11 @@ __all__ = [
 ]
 
 DECODE_VERSION = 3
-"""Part of every recipe; raised whenever the same bytes decode to other pixels."""
+"""Part of every recipe; raised whenever the same bytes decode to other pixels.
+
+Bytes that were refused have no pixels: to read their kind leaves it as it is, and every cache with
+it. Their failures are tried again, as they name the packages that decoded, which are then others.
+"""
 
 FLAGS = {
     "inverted": "stored with white as zero, which was undone",

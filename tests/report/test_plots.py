@@ -363,7 +363,7 @@ def crowded(drawings: dict[str, Drawing]) -> dict[str, Plot]:
 def test_a_plot_of_many_classes_fits_on_a_page(crowded: dict[str, Plot], name: str) -> None:
     """One would scroll past metres of what nobody can read."""
     width, height = Image.open(io.BytesIO(crowded[name].png)).size
-    assert height < 2.6 * width
+    assert height < 1.2 * width
     assert len(crowded[name].svg) < 2e6
     assert len(crowded[name].alt) < 9000
 
