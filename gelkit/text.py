@@ -31,6 +31,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
+def inline(words: Sequence[str], most: int = 10) -> str:
+    """Return words in one line, the rest of a long list counted.
+
+    >>> print(inline(["a", "b", "c"], most=2))
+    a, b and 1 more
+    """
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
 def listed(lines: Sequence[str], most: int = 10) -> str:
     """Return a list with a line for each, indented, the rest of a long one counted."""
     more = [f"and {len(lines) - most} more"] if len(lines) > most else []

@@ -68,6 +68,7 @@ DOORS = {
     "tqdm": ("commands/console",),
     "tifffile": ("images/tiffs",),
     "imagecodecs": ("images/pictures",),
+    "pillow_heif": ("images/heif",),
     "jinja2": ("report/page",),
     "matplotlib": ("report/plots/canvas",),
 }

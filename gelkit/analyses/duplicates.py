@@ -34,7 +34,7 @@ from gelkit.analyses.orientations import ORIENTATIONS, Orientation
 from gelkit.errors import GelkitError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.grouping import decode_again
-from gelkit.images.catalog import CatalogImage, page_name
+from gelkit.images.catalog import CatalogImage
 from gelkit.images.details import ALL, Details, compare_details, moved_onto
 from gelkit.images.registration import Sketch, similarity, sketch
 from gelkit.images.similarity import MAX_DISTANCE, MIN_SIMILARITY
@@ -228,8 +228,8 @@ def _row(pair: DuplicatePair) -> tuple[object, ...]:
         match.inverted,
         match.crop,
         f"{match.share:.2f}",
-        page_name(pair.first.path.as_posix(), pair.first.page),
-        page_name(pair.second.path.as_posix(), pair.second.page),
+        pair.first.full_name,
+        pair.second.full_name,
     )
 
 

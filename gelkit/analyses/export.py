@@ -302,7 +302,10 @@ def _render(catalog: Catalog, recipe: Recipe) -> list[npt.NDArray[np.uint8]]:
     )
     chosen = catalog.images[:: max(1, -(-len(catalog) // _NUM_CHECKED))]
     prepared = [
-        prepare(Task(image.path, image.name, sha256="", page=image.page), rendering)
+        prepare(
+            Task(image.path, image.name, sha256="", page=image.page, channel=image.channel),
+            rendering,
+        )
         for image in chosen
     ]
     return [image.views[0] for image in prepared if isinstance(image, Prepared)]

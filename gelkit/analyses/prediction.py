@@ -31,7 +31,7 @@ from gelkit.heads.reuse import (
 from gelkit.heads.saved import SavedHead, head_path, read_probabilities
 from gelkit.heads.training import load_head
 from gelkit.heads.training import predict as probabilities_of
-from gelkit.images.catalog import Catalog, page_name
+from gelkit.images.catalog import Catalog
 from gelkit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def _describe(
     return tuple(
         Prediction(
             image=embeddings.names[i],
-            path=page_name(embeddings.images[i].path.as_posix(), embeddings.images[i].page),
+            path=embeddings.images[i].full_name,
             sha256=embeddings.sha256s[i],
             predicted=classes[int(raw[i].argmax())],
             sure=bool(sure[i]),

@@ -13,7 +13,7 @@ from gelkit.analyses.hashes import hash_distances
 from gelkit.analyses.neighbors import MEMORY_BYTES, nearest, row_cosines
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.images.catalog import CatalogImage, page_name
+from gelkit.images.catalog import CatalogImage
 from gelkit.images.similarity import MAX_DISTANCE
 from gelkit.progress import Progress, silent
 from gelkit.tables import write_table
@@ -88,7 +88,7 @@ def write_similar(similar: Iterable[SimilarImage], path: Path) -> None:
             its.query.name,
             its.rank,
             its.image.name,
-            page_name(its.image.path.as_posix(), its.image.page),
+            its.image.full_name,
             its.image.label,
             f"{its.cosine:.6f}",
             its.hash_distance,

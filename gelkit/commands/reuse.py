@@ -65,7 +65,7 @@ def predict(
     strict: bool,
     **limits: Any,
 ) -> None:
-    """Classify new IMAGES, files or folders, with a saved head.
+    """Classify new IMAGES (files, folders or manifests) with a saved head.
 
     Each image gets a class and its probability, or is called unsure, with the training images that
     it is most like. One that is far from all of them is named: no head was made for such.

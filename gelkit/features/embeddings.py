@@ -49,7 +49,7 @@ class Embeddings:
     ``flags`` (images,), and ``intensity`` (images x statistics), whose columns are
     :data:`gelkit.images.likeness.INTENSITY_STATISTICS`."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Of pages that the catalog names: the SHA-256 of the file's bytes, by the page's own."""
+    """Of pages and channels that the catalog names: their file's SHA-256, by their own."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -71,7 +71,7 @@ class Embeddings:
 
     @property
     def file_sha256s(self) -> tuple[str, ...]:
-        """The SHA-256s of the images' files: pages of one file have the same."""
+        """The SHA-256s of the images' files: pages and channels of one file have the same."""
         return tuple(self.files.get(sha256, sha256) for sha256 in self.sha256s)
 
     @property

@@ -13,7 +13,7 @@ from gelkit.features.backbones import get_backbone
 from gelkit.features.cache import Cache, Failure
 from gelkit.features.recipe import Recipe, RecipeOptions, make_recipe
 from gelkit.features.workers import Task, decoder_within
-from gelkit.images.catalog import Catalog, image_identity
+from gelkit.images.catalog import Catalog
 from gelkit.images.fingerprints import Fingerprints
 from gelkit.images.formats import Limits
 from gelkit.images.reading import read_ahead, why_unread
@@ -38,7 +38,7 @@ class Identified:
     failures: tuple[Failure, ...]
     """The images whose file cannot be read."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Of pages that the catalog names: the SHA-256 of the file's bytes, by the page's own."""
+    """Of pages and channels that the catalog names: their file's SHA-256, by their own."""
     share: Share | None = None
     """Of a larger catalog: what is remembered of it goes into files of the share's own."""
 
@@ -130,9 +130,9 @@ def identify(
                 sha256s.append(None)
                 unreadable.append(Failure(image.name, "", why_unread(file), retry=True))
                 continue
-            sha256s.append(image_identity(file, image.page))
-            if image.page is not None:
-                files[image_identity(file, image.page)] = file
+            sha256s.append(image.identity(file))
+            if image.is_part:
+                files[image.identity(file)] = file
     finally:
         fingerprints.save()
     return Identified(catalog, tuple(sha256s), tuple(unreadable), files, share)
@@ -205,7 +205,7 @@ def _lacking(identified: Identified, cache: Cache, views: Collection[int]) -> It
     for image, digest in zip(identified.catalog.images, identified.sha256s, strict=True):
         missing = tuple(view for view in views if (digest, view) not in done)
         if digest is not None and missing:
-            yield Task(image.path, image.name, digest, missing, image.page)
+            yield Task(image.path, image.name, digest, missing, image.page, image.channel)
 
 
 def _distinct(tasks: Sequence[Task]) -> tuple[Task, ...]:

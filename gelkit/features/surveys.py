@@ -49,7 +49,10 @@ def survey(
     rendering = Rendering(
         options.geometry, options.window, decoding=options.decoding, limits=limits or Limits()
     )
-    tasks = [Task(image.path, image.name, sha256="", page=image.page) for image in catalog.images]
+    tasks = [
+        Task(image.path, image.name, sha256="", page=image.page, channel=image.channel)
+        for image in catalog.images
+    ]
     images: list[Inspected] = []
     failures = [Failure(its.name, "", its.reason, retry=True) for its in catalog.unreadable]
     num_unreadable = len(failures)

@@ -39,7 +39,7 @@ from gelkit.features.freezing import freeze
 from gelkit.features.hardware import open_device
 from gelkit.features.shards import Rows, make_rows
 from gelkit.features.weights import load_weights
-from gelkit.images.catalog import image_identity
+from gelkit.images.catalog import image_identity, own_part
 from gelkit.images.formats import (
     FLAGS,
     DecodedImage,
@@ -58,7 +58,7 @@ from gelkit.paths import RemotePath, as_path
 from gelkit.systems import SYSTEM
 
 _CHANGED = "its bytes are not those it is known by: run again, with --verify if this stays"
-_DECODERS = ("pillow", "tifffile", "imagecodecs")
+_DECODERS = ("pillow", "tifffile", "imagecodecs", "pillow-heif")
 _FETCHERS = 8
 _FETCHED_BYTES = 2**24
 """Of a larger object the bytes are fetched when it is decoded: several would fill the memory."""
@@ -78,6 +78,8 @@ class Task:
     views: tuple[int, ...] = (0,)
     page: int | None = None
     """From 1: which page of the file; None: the one that the recipe takes."""
+    channel: int | None = None
+    """The same of the channel."""
 
 
 @dataclass(frozen=True)
@@ -330,10 +332,10 @@ def _read(task: Task, rendering: Rendering) -> tuple[DecodedImage, int, str] | F
         data = read_bytes(task.path, limits.bytes)
     except OSError as error:
         return Failure(task.name, task.sha256, why_unread(error), retry=True)
-    its_sha256 = image_identity(sha256(data).hexdigest(), task.page)
+    its_sha256 = image_identity(sha256(data).hexdigest(), task.page, task.channel)
     if task.sha256 and its_sha256 != task.sha256:
         return Failure(task.name, task.sha256, _CHANGED, retry=True)
-    decoding = replace(rendering.decoding, page=task.page or rendering.decoding.page)
+    decoding = own_part(rendering.decoding, task.page, task.channel)
     try:
         return decode(data, decoding, limits), len(data), its_sha256
     except LimitError as error:

@@ -6,21 +6,21 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
-from gelkit.images.catalog import CatalogImage, image_identity, page_name
+from gelkit.images.catalog import CatalogImage
 from gelkit.images.formats import DecodedImage, DecodeOptions, Limits, decode
 from gelkit.images.linkage import complete_linkage
 from gelkit.images.reading import read_bytes, why_unread
 from gelkit.images.similarity import near_duplicates
 from gelkit.images.views import View, render
 from gelkit.progress import Progress, silent
-from gelkit.text import counted
+from gelkit.text import counted, inline
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def require_splittable(embeddings: Embeddings, groups: Groups, folds: int) -> No
                 f"{its.name!r} that are near-identical or of one group "
                 f"({_listed(embeddings, its.largest)}). Keep some of them only{fewer}."
             )
-        _warn_of_few(its)
+    _warn_of_few(classes)
 
 
 def _near_groups(embeddings: Embeddings, progress: Progress) -> Groups:
@@ -129,16 +129,16 @@ def decode_again(image: CatalogImage, sha256: str, decoding: DecodeOptions) -> D
     """Decode an image that stage one has decoded, within limits that it was given then.
 
     :param sha256: what the image is known by.
-    :param decoding: the recipe's; the image's own page comes before that.
+    :param decoding: the recipe's; the image's own page and channel come before that.
     :raises UsageError: the file has gone, or holds other bytes.
     """
     try:
         data = read_bytes(image.path, sys.maxsize)
     except OSError as error:
         raise _changed(image, why_unread(error)) from error
-    if image_identity(hashlib.sha256(data).hexdigest(), image.page) != sha256:
+    if image.identity(hashlib.sha256(data).hexdigest()) != sha256:
         raise _changed(image, "other bytes")
-    return decode(data, replace(decoding, page=image.page or decoding.page), _AS_EMBEDDED)
+    return decode(data, image.chosen_from(decoding), _AS_EMBEDDED)
 
 
 def _changed(image: CatalogImage, received: str) -> UsageError:
@@ -171,8 +171,9 @@ def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:
     raise UsageError(
         "\n".join(
             [
-                "Expected one label for images that are equal, near-identical, pages of one file "
-                f"or of one group. Received {counted(len(torn), 'such set')} with several:",
+                "Expected one label for images that are equal, near-identical, of one group, or "
+                "pages or channels of one file. "
+                f"Received {counted(len(torn), 'such set')} with several:",
                 *received,
                 *([f"  and {more} more"] if more > 0 else []),
                 f"Decide which label is right, and remove or move the others{keep_apart}.",
@@ -183,7 +184,7 @@ def _require_one_label(embeddings: Embeddings, groups: Groups) -> None:
 
 def _with_label(embeddings: Embeddings, number: int) -> str:
     image = embeddings.images[number]
-    return f"{page_name(str(image.path), image.page)!r} as {embeddings.labels[number]!r}"
+    return f"{image.full_name!r} as {embeddings.labels[number]!r}"
 
 
 @dataclass(frozen=True)
@@ -216,23 +217,32 @@ def _require_enough(classes: Sequence[_Class], folds: int, fewer: str) -> None:
             f"{its.num_groups} in {its.name!r} ({counted(len(its.members), 'image')})"
             for its in sorted(small, key=lambda its: its.num_groups)
         ]
+        of_all = ""
+        if len(small) > _SHOWN_NAMES:
+            of_all = f" (of {len(classes):,} classes {len(small):,} are too small)"
         raise UsageError(
             f"Expected at least {2 * folds} groups in each class, two for each of {folds} folds. "
-            f"Received: {', '.join(counts)}. Near-identical images are one group. Add "
-            f"images{fewer}."
+            f"Received: {inline(counts, _SHOWN_NAMES)}{of_all}. "
+            "Near-identical images are one group. Add images, join or leave out classes that are "
+            f"too small{fewer}."
         )
 
 
-def _warn_of_few(its: _Class) -> None:
-    if its.num_groups < FEW_GROUPS:
-        logger.warning(
-            "the class %r has %d groups (%d images): below %d no interval is narrow, and the best "
-            "configuration may be so by luck",
-            its.name,
-            its.num_groups,
-            len(its.members),
-            FEW_GROUPS,
-        )
+def _warn_of_few(classes: Sequence[_Class]) -> None:
+    few = [its for its in classes if its.num_groups < FEW_GROUPS]
+    if not few:
+        return
+    counts = [
+        f"{its.num_groups} in {its.name!r} ({counted(len(its.members), 'image')})"
+        for its in sorted(few, key=lambda its: its.num_groups)
+    ]
+    logger.warning(
+        "%s few groups, %s: below %d no interval is narrow, and the best configuration may be so "
+        "by luck",
+        "1 class has" if len(few) == 1 else f"{len(few):,} classes have",
+        inline(counts, _SHOWN_NAMES),
+        FEW_GROUPS,
+    )
 
 
 def _listed(embeddings: Embeddings, index: Sequence[int] | npt.NDArray[np.intp]) -> str:

@@ -20,12 +20,12 @@ from gelkit.heads.configurations import Configuration
 from gelkit.heads.datasets import dataset_fingerprint
 from gelkit.heads.results import read_results
 from gelkit.heads.saved import SavedHead, head_path, is_whole, read_record
-from gelkit.images.catalog import MANIFEST_COLUMNS, Catalog, CatalogImage, page_name
+from gelkit.images.catalog import MANIFEST_COLUMNS, Catalog, CatalogImage, part_name
 from gelkit.progress import Progress, silent
 from gelkit.tables import read_table
 
-_COLUMNS_WITHOUT_PAGES = MANIFEST_COLUMNS[:-1]
-"""What was written before pages could be named."""
+_COLUMNS = (MANIFEST_COLUMNS, MANIFEST_COLUMNS[:-1], MANIFEST_COLUMNS[:-2])
+"""What is written, and what was before channels, and before pages, could be named."""
 
 
 def read_heads(out: Path) -> list[SavedHead]:
@@ -162,7 +162,7 @@ def configurations_of(results: pd.DataFrame) -> list[Configuration]:
 def _trained_on(manifest: Path) -> tuple[CatalogImage, ...]:
     try:
         columns, rows = read_table(manifest)
-        if tuple(columns) not in (MANIFEST_COLUMNS, _COLUMNS_WITHOUT_PAGES):
+        if tuple(columns) not in _COLUMNS:
             raise ValueError(f"the columns {', '.join(columns)}")
     except (OSError, ValueError) as error:
         raise GelkitError(
@@ -173,12 +173,18 @@ def _trained_on(manifest: Path) -> tuple[CatalogImage, ...]:
 
 
 def _image(
-    path: str, label: str, group: str, source: str, split: str, page: str = ""
+    path: str,
+    label: str,
+    group: str,
+    source: str,
+    split: str,
+    page: str = "",
+    channel: str = "",
 ) -> CatalogImage:
-    number = int(page) if page else None
-    name = page_name(path, number)
+    numbers = [int(number) if number else None for number in (page, channel)]
+    name = part_name(path, *numbers)
     return CatalogImage(
-        Path(path), name, label or None, group or None, source or None, split, number
+        Path(path), name, label or None, group or None, source or None, split, *numbers
     )
 
 

@@ -12,9 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gelkit.errors import UsageError
 from gelkit.images.folders import IMAGE_SUFFIXES, OWN_PICTURE, look_below
+from gelkit.images.foreign import described
 from gelkit.images.layouts import find_layout
 from gelkit.images.reading import irregular
 from gelkit.images.spreadsheets import read_rows, readings
@@ -23,23 +25,26 @@ from gelkit.paths import RemotePath, as_path, in_the_disks_form
 from gelkit.systems import SYSTEM
 from gelkit.tables import unguarded, write_table
 
+if TYPE_CHECKING:
+    from gelkit.images.pictures import DecodeOptions
+
 logger = logging.getLogger(__name__)
 
-MANIFEST_COLUMNS = ("path", "label", "group", "source", "split", "page")
+MANIFEST_COLUMNS = ("path", "label", "group", "source", "split", "page", "channel")
 SPLITS = ("train", "test")
-_PAGE_NUMBER = re.compile("[1-9][0-9]{0,8}")
+_PART_NUMBER = re.compile("[1-9][0-9]{0,8}")
 _SHOWN_LINES = 20
 _SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
 class CatalogImage:
-    """One image, a file or a page of one, and what is known of it before it is opened."""
+    """One image, a file or a part of one, and what is known of it before it is opened."""
 
     path: Path
     name: str
     """How results and messages call the image: the path below the catalog's root, with ``/``; of
-    a page as :func:`page_name` makes of it."""
+    a page or channel as :func:`part_name` makes of it."""
     label: str | None = None
     group: str | None = None
     """Images of one group are never separated by a split."""
@@ -49,6 +54,26 @@ class CatalogImage:
     """``train``, or ``test`` for images that no head may train on."""
     page: int | None = None
     """From 1: which page of the file the image is; None: the one that the recipe takes."""
+    channel: int | None = None
+    """The same of the channel."""
+
+    @property
+    def full_name(self) -> str:
+        """The path, with the page and the channel if they were named."""
+        return part_name(self.path.as_posix(), self.page, self.channel)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the image is a page or channel that was named, of a file that may have more."""
+        return self.page is not None or self.channel is not None
+
+    def identity(self, file_sha256: str) -> str:
+        """Return what the image is known by, given the SHA-256 of its file's bytes."""
+        return image_identity(file_sha256, self.page, self.channel)
+
+    def chosen_from(self, decoding: DecodeOptions) -> DecodeOptions:
+        """Return how the file is read: the image's own page and channel before the recipe's."""
+        return own_part(decoding, self.page, self.channel)
 
 
 @dataclass(frozen=True)
@@ -96,20 +121,32 @@ class Catalog:
         return replace(self, images=tuple(i for i in self.images if i.split == split))
 
 
-def image_identity(file_sha256: str, page: int | None) -> str:
+def image_identity(file_sha256: str, page: int | None, channel: int | None = None) -> str:
     """Return what an image is known by, 64 hexadecimal digits, wherever its file lies.
 
     That is the SHA-256 of its file's bytes; of a page that was named, the SHA-256 of the text
-    ``<SHA-256 of the file> page <number>``.
+    ``<SHA-256 of the file> page <number>``; of a channel, too, with `` channel <number>`` at the
+    end of that text.
     """
-    if page is None:
+    if page is None and channel is None:
         return file_sha256
-    return sha256(f"{file_sha256} page {page}".encode()).hexdigest()
+    return sha256(" ".join([file_sha256, *_parts(page, channel)]).encode()).hexdigest()
 
 
-def page_name(name: str, page: int | None) -> str:
-    """Return how a page of a file is called, such as ``blot.tif[page 2]``."""
-    return name if page is None else f"{name}[page {page}]"
+def part_name(name: str, page: int | None, channel: int | None = None) -> str:
+    """Return how a page or channel of a file is called, such as ``blot.tif[page 2]``."""
+    parts = _parts(page, channel)
+    return f"{name}[{', '.join(parts)}]" if parts else name
+
+
+def own_part(decoding: DecodeOptions, page: int | None, channel: int | None) -> DecodeOptions:
+    """Return how a file is read of which an image is a page or channel, or neither."""
+    return replace(decoding, page=page or decoding.page, channel=channel or decoding.channel)
+
+
+def _parts(page: int | None, channel: int | None) -> list[str]:
+    numbers = {"page": page, "channel": channel}
+    return [f"{kind} {number}" for kind, number in numbers.items() if number is not None]
 
 
 def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> Catalog:
@@ -121,11 +158,11 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
     catalog's ``leftovers``.
 
     A manifest is a CSV file with the column ``path`` (relative to the manifest's folder) and any of
-    ``label``, ``group``, ``source``, ``split`` and ``page``: several rows may name pages, from 1,
-    of the same file, each of which is an image then. Several pieces of data become one catalog,
-    named after the first. Of a manifest's cells, ``'=`` and the like at the beginning stand for
-    ``=``, as in every table of gelkit, so that one may be made of another; all other cells are what
-    they say.
+    ``label``, ``group``, ``source``, ``split``, ``page`` and ``channel``: several rows may name
+    pages and channels, from 1, of the same file, each of which is an image then. Several pieces of
+    data become one catalog, named after the first. Of a manifest's cells, ``'=`` and the like at
+    the beginning stand for ``=``, as in every table of gelkit, so that one may be made of another;
+    all other cells are what they say.
 
     In a store (``s3://bucket/folder``) a folder is what its objects' names make one. Of images
     there, the catalog keeps what the listing told: it is read anew to see what has changed.
@@ -150,10 +187,14 @@ def read_catalog(*data: str | os.PathLike[str], allow_outside: bool = False) -> 
     if not catalog.images:
         raise UsageError(
             f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {_listed(paths)}. "
-            f"Received: no image and {len(catalog.skipped)} other files{_unread(catalog)}. "
-            "Give a folder with a sub-folder of images for each class, or a CSV manifest."
+            f"Received: none{_skipped(catalog)}{_unread(catalog)}. Give a folder with a "
+            "sub-folder of images for each class, or a CSV manifest."
         )
     return catalog
+
+
+def _skipped(catalog: Catalog) -> str:
+    return f", but {described(catalog.skipped)}" if catalog.skipped else ""
 
 
 def _unread(catalog: Catalog) -> str:
@@ -213,6 +254,7 @@ def write_manifest(catalog: Catalog, path: Path) -> None:
                 image.source,
                 image.split,
                 image.page,
+                image.channel,
             )
             for image in catalog.images
         ),
@@ -355,23 +397,24 @@ def _manifest_image(
     split = row.get("split") or "train"
     if split not in SPLITS:
         raise _RowError(f"expected the split 'train' or 'test', received {_quoted(split)}")
-    page = _page(row.get("page") or None)
+    page, channel = (_part_number(kind, row.get(kind) or None) for kind in ("page", "channel"))
     return CatalogImage(
         path=path,
-        name=page_name(given, page),
+        name=part_name(given, page, channel),
         label=row.get("label") or None,
         group=row.get("group") or None,
         source=row.get("source") or None,
         split=split,
         page=page,
+        channel=channel,
     )
 
 
-def _page(cell: str | None) -> int | None:
+def _part_number(kind: str, cell: str | None) -> int | None:
     if cell is None:
         return None
-    if not _PAGE_NUMBER.fullmatch(cell):
-        raise _RowError(f"expected a page from 1 on, or an empty cell, received {_quoted(cell)}")
+    if not _PART_NUMBER.fullmatch(cell):
+        raise _RowError(f"expected a {kind} from 1 on, or an empty cell, received {_quoted(cell)}")
     return int(cell)
 
 
@@ -419,10 +462,10 @@ def _quoted(text: str) -> str:
 
 def _doubled(images: Mapping[int, CatalogImage]) -> dict[int, str]:
     """Return what is wrong with the lines whose image stands in an earlier line too."""
-    lines: dict[tuple[Path, int | None], int] = {}
+    lines: dict[tuple[Path, int | None, int | None], int] = {}
     troubles = {}
     for line, image in images.items():
-        first = lines.setdefault((image.path.resolve(), image.page), line)
+        first = lines.setdefault((image.path.resolve(), image.page, image.channel), line)
         if first != line:
             given = _quoted(image.name)
             troubles[line] = f"expected each image once, received {given} of line {first}"

@@ -7,12 +7,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gelkit.images.reading import irregular
+from gelkit.images.reading import irregular, read_beginning
+from gelkit.images.signatures import FIRST_BYTES, begins_as_image
 from gelkit.own_output import is_own_picture, own_folder
 from gelkit.paths import RemotePath
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".gel", ".1sc", ".scn"}
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jp2",
+        ".j2k",
+        ".jpf",
+        ".jpx",
+        ".j2c",
+        ".jpc",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".gel",
+        ".1sc",
+        ".scn",
+    }
 )
 """File endings (lower case) that are taken for images; whether they decode is seen later."""
 
@@ -38,9 +63,9 @@ class Below:
     """What lies below a folder, all sorted by the path below it."""
 
     images: list[Path] = field(default_factory=list)
-    """Files that are called like images."""
+    """Files that are called like images, or have no ending and begin as images do."""
     others: list[Path] = field(default_factory=list)
-    """Files that are not."""
+    """All other files."""
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     """What is called like an image, or may hold some, and why it cannot be read."""
     leftovers: list[tuple[Path, str]] = field(default_factory=list)
@@ -107,9 +132,12 @@ def _is_kept(folder: Path, below: Below) -> bool:
 
 
 def _sort_in(path: Path, below: Below) -> None:
-    """Put what is no folder of a class where it belongs."""
+    """Put what is no folder of a class where it belongs.
+
+    Only files without an ending are opened to see what they are: a folder may hold many.
+    """
     if not _is_called_image(path.name):
-        below.others.append(path)
+        (below.images if _is_unnamed_image(path) else below.others).append(path)
     elif (kind := _left_file(path.name)) is not None:
         below.leftovers.append((path, kind))
     elif (trouble := _trouble(path)) is not None:
@@ -130,7 +158,10 @@ def _trouble(path: Path) -> str | None:
 
 
 def _look_in_store(root: RemotePath, below: Below) -> None:
-    """List objects; those that gelkit drew are not opened, and taken for images."""
+    """List objects without opening any: those that gelkit drew are taken for images.
+
+    Those without an ending are not, whatever they hold.
+    """
     objects = list(root.walk_objects())
     names: dict[Path, set[str]] = {}
     for path in objects:
@@ -162,6 +193,16 @@ def _sort_object_in(path: RemotePath, below: Below) -> None:
         below.leftovers.append((path, kind))
     else:
         below.images.append(path)
+
+
+def _is_unnamed_image(path: Path) -> bool:
+    """Tell whether a file of this machine has no ending, and begins as an image does."""
+    if "." in path.name:
+        return False
+    try:
+        return begins_as_image(read_beginning(path, FIRST_BYTES))
+    except OSError:  # a pipe, or what may not be read: nothing says that it is an image
+        return False
 
 
 def _is_called_image(name: str) -> bool:

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gelkit.images import instruments, rasters, tiffs
+from gelkit.images import heif, instruments, rasters, tiffs
 from gelkit.images.luminance import grey_of_colour, laid_on_white
 from gelkit.images.pictures import (
     POLARITIES,
+    READ_FORMATS,
     UNKNOWN,
     DecodeOptions,
     ImageError,
@@ -47,7 +48,11 @@ __all__ = [
 ]
 
 DECODE_VERSION = 3
-"""Part of every recipe; raised whenever the same bytes decode to other pixels."""
+"""Part of every recipe; raised whenever the same bytes decode to other pixels.
+
+Bytes that were refused have no pixels: to read their kind leaves it as it is, and every cache with
+it. Their failures are tried again, as they name the packages that decoded, which are then others.
+"""
 
 FLAGS = {
     "inverted": "stored with white as zero, which was undone",
@@ -66,6 +71,8 @@ FLAGS = {
     "palette": "colours were looked up in a palette",
     "colour": "not grey; its luminance was taken",
     "scaled-to-own-maximum": "floating point beyond 1 without a maximum; its own became 1",
+    "inks-by-profile": "four inks became colour by the profile in the file",
+    "inks-by-rule": "four inks without a profile became colour by a plain rule; it may be wrong",
 }
 """What may be said of how a file was read. Caches keep places: append, reorder nothing."""
 
@@ -107,12 +114,12 @@ _READERS = (
     _Reader(tiffs.is_tiff, tiffs.read),
     _Reader(instruments.is_1sc, instruments.read_1sc),
     _Reader(instruments.is_bio_rad_scn, instruments.read_scn),
+    _Reader(heif.is_heif, heif.read),
 )
 """In this order; what none recognizes is for Pillow."""
 
 _UNREAD: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
     ("DICOM", 128, (b"DICM",)),
-    ("HEIF or AVIF", 4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi")),
     ("PDF", 0, (b"%PDF",)),
     ("PostScript", 0, (b"%!PS", b"\xc5\xd0\xd3\xc6")),
     ("SVG", 0, (b"<svg",)),
@@ -124,7 +131,6 @@ _UNREAD: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
     ("Photoshop", 0, (b"8BPS",)),
     ("GIMP", 0, (b"gimp xcf",)),
     ("FITS", 0, (b"SIMPLE  =",)),
-    ("JPEG 2000", 0, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
     ("JPEG XL", 0, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     ("Zeiss CZI", 0, (b"ZISRAWFILE",)),
     ("Nikon ND2", 0, (b"\xda\xce\xbe\x0a",)),
@@ -227,8 +233,7 @@ def _read(data: bytes, options: DecodeOptions, limits: Limits) -> StoredPicture:
     name = _unread_format(data)
     if name is not None:
         raise ImageError(
-            f"expected PNG, JPEG, TIFF, BMP, GIF, WebP, .gel, .1sc or .scn. Received: {name}, "
-            "which is not read. Export a 16-bit TIFF."
+            f"expected {READ_FORMATS}. Received: {name}, which is not read. Export a 16-bit TIFF."
         )
     return rasters.read(data, options, limits)
 

@@ -20,8 +20,16 @@ POLARITIES = {
 }
 """What may be asked for; the last two also say what a picture is, if that is known."""
 
+COLOUR_TOLERANCE = 16
+"""Of 255: JPEG's rounding tints grey by a few values, and a tint within this loses nothing."""
+
 UNKNOWN = "unknown"
 """The polarity of a picture of which nothing says what its background is."""
+
+READ_FORMATS = (
+    "PNG, JPEG, JPEG 2000, TIFF, BMP, GIF, WebP, AVIF or HEIC, or a .gel, .1sc or .scn file"
+)
+"""What is read, for messages."""
 
 
 class ImageError(GelkitError):
@@ -146,18 +154,19 @@ def require_pages(count: int, limits: Limits) -> None:
 def chosen(number: int | None, count: int, what: str) -> int:
     """Return the index, from 0, of the page or channel that was chosen out of several.
 
-    :param what: ``page`` or ``channel``, which is also the name of the option.
+    :param what: ``page`` or ``channel``, which is also the name of the column and of the option.
     :raises ImageError: none was chosen out of several, or one that the file does not have.
     """
     if number is None and count > 1:
-        each = ", name each in a manifest's column 'page'" if what == "page" else ""
         raise ImageError(
-            f"expected one picture. Received: {count} {what}s of equal standing. "
-            f"Choose one with --{what} 1 to {count}{each}, or export the one that is the gel."
+            f"expected one picture. Received: {count} {what}s of equal standing. Name those that "
+            f"are gels, 1 to {count}, in a manifest's column {what!r}, or choose one of every file "
+            f"with --{what}, where a command has it."
         )
     if number is not None and number > count:
         raise ImageError(
-            f"expected --{what} from 1 to {count}, which this file has. Received: {number}."
+            f"expected a {what} from 1 to {count}, which this file has. Received: {number}. "
+            f"Change the manifest's column {what!r} or --{what}."
         )
     return (number or 1) - 1
 
@@ -192,3 +201,11 @@ def imported_codecs(what: str) -> Any:
 def type_maximum(dtype: np.dtype[Any]) -> float:
     """Return the largest value of an integer type; 1 for floating point and for 1 bit."""
     return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+
+
+def full_opacity(alpha: Samples, maximum: int) -> Samples:
+    """Stretch opacity, which ends at a maximum, to the range of its type."""
+    most = type_maximum(alpha.dtype)
+    if maximum == most:
+        return alpha
+    return np.rint(alpha * (most / maximum)).astype(alpha.dtype)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,15 @@ def read_bytes(path: Path, most: int) -> bytes:
             "is another. Run again when nothing writes it."
         )
     return data
+
+
+def read_beginning(path: Path, count: int) -> bytes:
+    """Return the first bytes of a regular file of this machine, fewer if it has fewer.
+
+    :raises OSError: it cannot be read, or is no regular file.
+    """
+    with _opened(path, sys.maxsize) as (file, _):
+        return _read(file, count)
 
 
 def hash_bytes(path: Path, most: int) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from gelkit.images.luminance import is_coloured, known_orientation, upright
 from gelkit.images.pictures import (
+    COLOUR_TOLERANCE,
     UNKNOWN,
     DecodeOptions,
     ImageError,
@@ -33,7 +34,6 @@ from gelkit.images.pictures import (
     require_size,
     type_maximum,
 )
-from gelkit.images.rasters import COLOUR_TOLERANCE
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -77,6 +77,7 @@ _PILLOW_DEPTHS = {
     (_WHITE_IS_ZERO, 1): (1, 2, 4, 8, 16),
     (_BLACK_IS_ZERO, 1): (1, 2, 4, 8, 12, 16),
     (_RGB, 3): (8,),
+    (_RGB, 4): (8,),
     (_YCBCR, 3): (8,),
 }
 """Bits of a sample that Pillow reads exactly, by photometric interpretation and samples."""
@@ -236,8 +237,13 @@ def _require_readable(first: TiffPage) -> None:
 
 
 def _pages_are_channels(first: TiffPage, count: int) -> bool:
-    """Tell whether an OME-TIFF or an ImageJ hyperstack has its channels on its pages."""
+    """Tell whether an OME-TIFF or an ImageJ hyperstack has its channels on its pages.
+
+    Pages of colour are none: OME counts their red, green and blue as channels, too.
+    """
     stated = None
+    if first.samplesperpixel > 1:
+        return False
     if first.is_ome:
         stated = re.search(r'\bSizeC="(\d+)"', first.description)
     elif first.imagej_description:
@@ -405,7 +411,16 @@ def _pillow_reads(page: TiffPage) -> bool:
         page.compression in _PILLOW_COMPRESSIONS
         and page.sampleformat == 1
         and page.bitspersample in depths
+        and (page.samplesperpixel < 4 or _is_plain_alpha(page))
     )
+
+
+def _is_plain_alpha(page: TiffPage) -> bool:
+    """Tell whether the fourth sample is opacity that no colour has been multiplied by.
+
+    Pillow would divide by it, and takes samples of no known meaning for nothing.
+    """
+    return tuple(page.extrasamples) == (_ALPHA,) and page.planarconfig == 1
 
 
 def _through_pillow(data: bytes, page: TiffPage, index: int) -> Samples:
@@ -415,7 +430,7 @@ def _through_pillow(data: bytes, page: TiffPage, index: int) -> Samples:
         _require_understood(image, page)
         image.load()
         if page.photometric in (_RGB, _YCBCR):
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGBA" else image.convert("RGB"))
         samples = np.asarray(image)
         if samples.ndim != 2 or samples.dtype not in (bool, np.uint8, np.uint16):
             raise ImageError(

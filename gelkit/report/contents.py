@@ -27,7 +27,7 @@ from gelkit.heads.rechecks import Recheck, find_rechecks
 from gelkit.heads.results import read_results
 from gelkit.heads.reuse import configurations_of
 from gelkit.heads.saved import SavedHead, read_probabilities, read_record
-from gelkit.images.catalog import CatalogImage, page_name
+from gelkit.images.catalog import CatalogImage, part_name
 from gelkit.tables import read_table
 
 if TYPE_CHECKING:
@@ -192,12 +192,13 @@ def _images(out: Path, best: SavedHead) -> ComparedImages:
 
 
 def _image(row: Mapping[str, str], above: str) -> CatalogImage:
-    page = int(row["page"]) if row.get("page") else None
+    page, channel = (int(row[kind]) if row.get(kind) else None for kind in ("page", "channel"))
     return CatalogImage(
         path=Path(row["path"]),
-        name=page_name(os.path.relpath(row["path"], above), page),
+        name=part_name(os.path.relpath(row["path"], above), page, channel),
         label=row["label"],
         page=page,
+        channel=channel,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -12,8 +12,10 @@ from gelkit.images.catalog import Catalog
 from gelkit.images.formats import FLAGS
 from gelkit.images.inspection import MOST_SHRINKING, SHRUNK, Inspected
 from gelkit.images.spellings import find_alike, spelled
-from gelkit.text import counted, quoted
+from gelkit.text import counted, inline, quoted
 
+_MOST_CLASSES = 10
+"""Of more only some are named."""
 _MEANINGS = FLAGS | {
     "saturated": f"{FLAGS['saturated']}, as in many photographs; what they showed is lost: expose "
     "gels less",
@@ -28,8 +30,7 @@ def describe_survey(catalog: Catalog, found: Survey) -> str:
 
 def _lines(catalog: Catalog, found: Survey) -> Iterator[str]:
     labels = Counter(image.label for image in catalog.images if image.label is not None)
-    classes = ", ".join(f"{quoted(label)} {count}" for label, count in sorted(labels.items()))
-    named = f" ({classes})" if classes else ""
+    named = f" ({_classes(labels)})" if labels else ""
     yield f"{counted(len(catalog), 'image')}{named}, {len(found.images):,} read:"
     if not labels:
         yield "No labels: gelkit heads needs a folder for each class, or a manifest with labels."
@@ -45,6 +46,14 @@ def _lines(catalog: Catalog, found: Survey) -> Iterator[str]:
             if name in remarks
         )
     yield f"\nBackground: {_backgrounds(found.images)}"
+
+
+def _classes(labels: Mapping[str, int]) -> str:
+    """Name the classes with their numbers of images; of many, how many and how large they are."""
+    named = inline([f"{quoted(label)} {count}" for label, count in sorted(labels.items())])
+    if len(labels) <= _MOST_CLASSES:
+        return named
+    return f"{len(labels):,} classes of {_range(labels.values())} images: {named}"
 
 
 def _kinds(images: Sequence[Inspected]) -> Iterator[str]:

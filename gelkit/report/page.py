@@ -14,7 +14,6 @@ import gelkit
 from gelkit.files import write_atomically
 from gelkit.heads.rechecks import write_rechecks
 from gelkit.heads.results_folder import PLOTS_FOLDER, RECHECK_FILE, REPORT_FILE
-from gelkit.images.catalog import page_name
 from gelkit.progress import Progress, silent
 from gelkit.report.contents import Contents, read_contents
 from gelkit.report.contributions import describe_difference, list_times
@@ -121,7 +120,7 @@ def keep_rechecks(contents: Contents, folder: Path) -> None:
     if images is not None and contents.rechecks is not None:
         write_rechecks(
             contents.rechecks,
-            [page_name(str(its.path), its.page) for its in images.images],
+            [its.full_name for its in images.images],
             images.sha256s,
             contents.classes,
             folder / RECHECK_FILE,

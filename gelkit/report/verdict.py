@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gelkit.heads.results import is_competing
 from gelkit.report.tested import describe_test
-from gelkit.text import quoted
+from gelkit.text import inline, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from gelkit.heads.assessment import Assessment
 
 _WIDTH = 100
+_MOST_CLASSES = 10
+"""Of more only some are named."""
+_CROWDED = 0.75
+"""The share of one class above which accuracy is spoken of: an idle answer looks good there."""
 _SHOWN_ROWS = 5
 _DIGITS = 3
 
@@ -83,8 +89,15 @@ def say_what_was_compared(results: pd.DataFrame) -> str:
     )
     return (
         f"{_counted(len(results), 'configuration')}{_twice(results)}, {first['n_images']} images "
-        f"in {first['n_groups']} groups, classes {', '.join(map(quoted, first['classes']))}; "
+        f"in {first['n_groups']} groups, {_named_classes(first['classes'])}; "
         f"{first['repeats']} x {first['folds']}-fold cross-validation.{apart if idle else ''}"
+    )
+
+
+def _named_classes(classes: Sequence[str]) -> str:
+    names = inline([quoted(name) for name in classes])
+    return (
+        f"classes {names}" if len(classes) <= _MOST_CLASSES else f"{len(classes)} classes: {names}"
     )
 
 
@@ -119,6 +132,7 @@ def find_cautions(
     """List what makes the figures doubtful, as sentences."""
     return [
         *_of_weights_and_devices(results),
+        *_of_proportions(results),
         *(() if assessment is None else assessment.cautions),
         *findings,
     ]
@@ -242,6 +256,28 @@ def _of_weights_and_devices(results: pd.DataFrame) -> list[str]:
     if emulated:
         doubts.append(f"No TPU was used: the rows of tpu ran on {', '.join(emulated)}.")
     return doubts
+
+
+def _of_proportions(results: pd.DataFrame) -> list[str]:
+    """Say what accuracy hides where nearly all images are of one class."""
+    first = results.iloc[0]
+    sizes = np.asarray(first["conf_mat"], dtype=float).sum(axis=1)
+    share = float(sizes.max() / sizes.sum())
+    if share < _CROWDED:
+        return []
+    rivals = _rivals(results)
+    below = int((rivals["accuracy"] < share).sum())
+    fairest = rivals.sort_values("balanced_accuracy", ascending=False, kind="stable").iloc[0]
+    name = quoted(first["classes"][int(sizes.argmax())])
+    worse = f", more than {below} of the {len(rivals)} reach" if below else ""
+    return [
+        f"{share:.0%} of the images are {name}: always answering that has an accuracy of "
+        f"{share:.3f}{worse}. Look at the balanced accuracy, in which each class counts the same "
+        f"and that answer has {1 / len(sizes):.3f}: the highest is "
+        f"{fairest['balanced_accuracy']:.3f}, of "
+        f"{name_configuration(results, fairest['model_id'])}. "
+        "Add images of the rarer classes, or train with --class-weights."
+    ]
 
 
 def _counted(count: int, what: str) -> str:

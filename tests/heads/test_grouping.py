@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from gelkit.errors import UsageError
 from gelkit.features.embeddings import Embeddings
 from gelkit.heads.grouping import find_near_copies, group_images, require_splittable
-from gelkit.images.catalog import CatalogImage, image_identity, page_name, read_catalog
+from gelkit.images.catalog import CatalogImage, image_identity, part_name, read_catalog
 from gelkit.images.formats import ImageError, decode
 from gelkit.images.likeness import perceptual_hash
 from gelkit.images.samples import draw_samples
@@ -99,7 +99,7 @@ def _of_pages(
     digests = [sha256(path.read_bytes()).hexdigest() for path, _ in pages]
     identities = [image_identity(*its) for its in zip(digests, [n for _, n in pages], strict=True)]
     images = tuple(
-        CatalogImage(path, page_name(path.name, page), "gel", page=page) for path, page in pages
+        CatalogImage(path, part_name(path.name, page), "gel", page=page) for path, page in pages
     )
     embeddings = make_embeddings(["gel"] * len(pages), sha256s=identities)
     described = {
@@ -136,7 +136,10 @@ def test_pages_of_one_file_join(stack: Path, make_embeddings: MakeEmbeddings) ->
     images = tuple(
         replace(image, label=label) for image, label in zip(described.images, labels, strict=True)
     )
-    message = r"(?s)pages of one file.*stack\.tif\[page 1\]' as 'gel' and .*\[page 2\]' as 'photo'"
+    message = (
+        r"(?s)pages or channels of one file.*"
+        r"stack\.tif\[page 1\]' as 'gel' and .*\[page 2\]' as 'photo'"
+    )
     with pytest.raises(UsageError, match=message):
         group_images(replace(described, images=images), find_near_duplicates=False)
 
@@ -299,9 +302,28 @@ def test_few_groups_are_warned_of(
     with caplog.at_level(logging.WARNING):
         require_splittable(embeddings, np.arange(59), folds=5)
     assert [record.getMessage() for record in caplog.records] == [
-        "the class 'gel' has 29 groups (29 images): below 30 no interval is narrow, and the best "
-        "configuration may be so by luck"
+        "1 class has few groups, 29 in 'gel' (29 images): below 30 no interval is narrow, and the "
+        "best configuration may be so by luck"
     ]
+
+
+def test_of_many_small_classes_some_are_named_and_all_counted(
+    make_embeddings: MakeEmbeddings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What to do would stand behind a hundred names, or be warned of a hundred times."""
+    one_each = make_embeddings([f"class {number:03}" for number in range(100)])
+    with pytest.raises(UsageError) as error:
+        require_splittable(one_each, np.arange(100), folds=5)
+    said = str(error.value)
+    assert "1 in 'class 000' (1 image), 1 in 'class 001'" in said
+    assert "and 95 more (of 100 classes 100 are too small)" in said
+    assert said.endswith("Add images, join or leave out classes that are too small.")
+    four_each = make_embeddings([f"class {number:03}" for number in range(100)] * 4)
+    with caplog.at_level(logging.WARNING):
+        require_splittable(four_each, np.arange(400), folds=2)
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "100 classes have few groups, 4 in 'class 000' (4 images), " in warning
+    assert "and 95 more: below 30" in warning
 
 
 def test_a_group_larger_than_a_fold_is_refused_and_its_pictures_named(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from imagecodecs import avif_encode, jpeg2k_encode
 from PIL import Image
 
 from gelkit.images.formats import DecodedImage, DecodeOptions, ImageError, decode
@@ -21,6 +22,7 @@ from tests.images.made_files import (
     bare_tiff,
     bio_rad_1sc,
     bio_rad_scn,
+    heic,
     paged_tiff,
     png_16_bit_colour,
     saved,
@@ -65,6 +67,9 @@ def _grey() -> Iterator[Row]:
         lossless = {"lossless": True} if container == "WEBP" else {}
         yield Row("8-bit grey", f"{container}", saved(image, container, **lossless), FRACTIONS)
     yield Row("8-bit grey", "JPEG", saved(image, "JPEG", quality=95), FRACTIONS, 0.03)
+    yield Row("8-bit grey", "JPEG 2000", saved(image, "JPEG2000"), FRACTIONS)
+    yield Row("8-bit grey", "AVIF", saved(image, "AVIF", quality=95), FRACTIONS, 0.03)
+    yield Row("8-bit grey", "HEIC, lossless", heic(GREY), FRACTIONS)
     for bits in (1, 4, 12):
         yield _packed(bits, photometric=1)
     for dtype in ("uint8", "uint16", "uint32", "uint64"):
@@ -83,6 +88,8 @@ def _grey() -> Iterator[Row]:
         )
     yield _packed(12, photometric=0)
     yield Row("16-bit grey", "PNG", saved(Image.fromarray(DEEP), "PNG"), FRACTIONS)
+    yield Row("16-bit grey", "JPEG 2000", saved(Image.fromarray(DEEP), "JPEG2000"), FRACTIONS)
+    yield Row("10-bit grey", "HEIC, lossless", heic(DEEP), (DEEP >> 6) / 1023)
     low = (FRACTIONS * 4095).astype(np.uint16)
     most = [(281, "H", 1, 4095, True)]
     yield Row("12 bits in 16, MaxSampleValue 4095", "TIFF", tiff(low, extratags=most), FRACTIONS)
@@ -128,6 +135,13 @@ def _colour() -> Iterator[Row]:
     deep_red = np.dstack([DEEP, 0 * DEEP, 0 * DEEP])
     yield Row("16-bit red", "TIFF", tiff(deep_red, photometric="rgb"), RED)
     yield Row("16-bit red", "PNG", png_16_bit_colour(deep_red), RED)
+    yield Row("16-bit red", "JPEG 2000", jpeg2k_encode(deep_red, level=0), RED)
+    deep = np.rint(np.dstack([FRACTIONS, 0 * FRACTIONS, 0 * FRACTIONS]) * 1023).astype(np.uint16)
+    ten = avif_encode(deep, level=100, bitspersample=10, pixelformat="444")
+    yield Row("10-bit red", "AVIF", ten, RED, 0.003)
+    inks = Image.fromarray(grey).convert("CMYK")
+    rule = "four inks, no profile"
+    yield Row(rule, "JPEG of Adobe's kind", saved(inks, "JPEG", quality=95), FRACTIONS, 0.03)
     palette = saved(Image.fromarray(grey).quantize(256), "PNG")
     yield Row("palette", "PNG", palette, FRACTIONS)
     opaque = np.dstack([grey, np.full_like(GREY, 255)])
@@ -171,14 +185,13 @@ def _instruments() -> Iterator[Row]:
 def _refused() -> Iterator[Row]:
     image = Image.fromarray(np.dstack([GREY] * 3))
     yield Row("CMYK", "TIFF", saved(image.convert("CMYK"), "TIFF"))
-    yield Row("CMYK", "JPEG", saved(image.convert("CMYK"), "JPEG"))
     yield Row("LAB", "TIFF", saved(image.convert("LAB"), "TIFF"))
     yield Row("not a number", "TIFF", tiff(np.where(GREY > 99, np.nan, 1).astype(np.float32)))
     yield Row("negative", "TIFF", tiff((FRACTIONS - 0.5).astype(np.float32)))
     yield Row("complex", "TIFF", tiff(np.ones((8, 8), np.complex64)))
     yield Row("PDF", "its signature", b"%PDF-1.7" + bytes(400))
     yield Row("DICOM", "its signature", bytes(128) + b"DICM" + bytes(400))
-    yield Row("HEIF", "its signature", bytes(4) + b"ftypheic" + bytes(400))
+    yield Row("JPEG XL", "its signature", b"\0\0\0\x0cJXL " + bytes(400))
     yield Row("Odyssey, iBright, Amersham", "of no known signature", b"\x01\x02own" + bytes(400))
     png = saved(Image.fromarray(GREY), "PNG")
     yield Row("cut off", "PNG", png[: len(png) // 2])

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gelkit.errors import UsageError
@@ -15,7 +15,7 @@ from gelkit.images.catalog import (
     Catalog,
     CatalogImage,
     image_identity,
-    page_name,
+    part_name,
     read_catalog,
     require_classes,
     write_manifest,
@@ -158,9 +158,10 @@ PAGES = st.none() | st.integers(1, 12)
 DIGESTS = st.binary(max_size=2).map(lambda data: hashlib.sha256(data).hexdigest())
 
 
-@given(one=st.tuples(DIGESTS, PAGES), other=st.tuples(DIGESTS, PAGES))
+@given(one=st.tuples(DIGESTS, PAGES, PAGES), other=st.tuples(DIGESTS, PAGES, PAGES))
+@example(one=("0" * 64, 1, None), other=("0" * 64, None, 1))
 def test_pages_are_told_apart_and_files_keep_their_name(
-    one: tuple[str, int | None], other: tuple[str, int | None]
+    one: tuple[str, int | None, int | None], other: tuple[str, int | None, int | None]
 ) -> None:
     """A page would get the embedding of another, or every cache have to be made again."""
     assert (image_identity(*one) == image_identity(*other)) == (one == other)
@@ -173,6 +174,9 @@ def test_a_pages_identity_is_what_the_readme_says() -> None:
     file = hashlib.sha256(b"stack").hexdigest()
     expected = hashlib.sha256(f"{file} page 2".encode()).hexdigest()
     assert image_identity(file, 2) == expected
+    expected = hashlib.sha256(f"{file} page 2 channel 3".encode()).hexdigest()
+    assert image_identity(file, 2, 3) == expected
+    assert image_identity(file, None, 3) == hashlib.sha256(f"{file} channel 3".encode()).hexdigest()
 
 
 MANIFESTS: dict[str, tuple[str | bytes, str]] = {
@@ -188,6 +192,12 @@ MANIFESTS: dict[str, tuple[str | bytes, str]] = {
     "a page twice": (
         "path,page\n1.png,2\n1.png,1\n./1.png,2\n",
         "line 4: expected each image once, received './1.png[page 2]' of line 2",
+    ),
+    "no channel": ("path,channel\n1.png,0\n", "line 2: expected a channel from 1 on, or an empty"),
+    "a channel by name": ("path,channel\n1.png,red\n", "line 2: expected a channel from 1 on"),
+    "a channel twice": (
+        "path,channel,page\n1.png,2,\n1.png,1,\n1.png,2,1\n./1.png,2,\n",
+        "line 5: expected each image once, received './1.png[channel 2]' of line 2",
     ),
     "no page": ("path,page\n1.png,0\n", "line 2: expected a page from 1 on, or an empty cell"),
     "half a page": ("path,page\n1.png,1.0\n", "line 2: expected a page from 1 on"),
@@ -279,23 +289,24 @@ LABELS = BYTES | st.text(min_size=1, max_size=8).filter(lambda text: text.encode
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     rows=st.lists(
-        st.tuples(LABELS, st.none() | LABELS, st.booleans(), PAGES), min_size=1, max_size=4
+        st.tuples(LABELS, st.none() | LABELS, st.booleans(), PAGES, PAGES), min_size=1, max_size=4
     )
 )
 def test_a_written_manifest_reads_back(
-    rows: list[tuple[str, str | None, bool, int | None]], tmp_path: Path
+    rows: list[tuple[str, str | None, bool, int | None, int | None]], tmp_path: Path
 ) -> None:
-    """A test set would lose its labels or pages between heads and evaluate."""
+    """A test set would lose its labels, pages or channels between heads and evaluate."""
     images = tuple(
         CatalogImage(
             path=_files(tmp_path, f"images/{i}.png") / f"images/{i}.png",
-            name=page_name(str(tmp_path / f"images/{i}.png"), page),
+            name=part_name(str(tmp_path / f"images/{i}.png"), page, channel),
             label=label,
             group=group,
             split="test" if test else "train",
             page=page,
+            channel=channel,
         )
-        for i, (label, group, test, page) in enumerate(rows)
+        for i, (label, group, test, page, channel) in enumerate(rows)
     )
     write_manifest(Catalog("gels", images), tmp_path / "gels.csv")
     assert read_catalog(tmp_path / "gels.csv", allow_outside=True).images == images
@@ -321,7 +332,7 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     """Someone with a typing error would get an empty result instead of a message."""
     with pytest.raises(UsageError, match="does not exist"):
         read_catalog(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="no image and 1 other"):
+    with pytest.raises(UsageError, match=r"Received: none, but 1 \.txt\."):
         read_catalog(_files(tmp_path / "texts", "a/notes.txt"))
     (tmp_path / "texts" / "a" / "gone.png").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"cannot be read: 'a/gone\.png', .*No such file"):

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from gelkit.images.formats import ImageError, decode
-from tests.images.categories import Row, as_markdown, difference, rows
+
+for _package in ("imagecodecs", "pillow_heif"):
+    pytest.importorskip(_package, reason="some of the files need the extra 'formats'")
+
+from tests.images.categories import Row, as_markdown, difference, rows  # noqa: E402
 
 ROWS = list(rows())
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"

@@ -10,7 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gelkit.errors import UsageError
+from gelkit.images import folders
 from gelkit.images.catalog import read_catalog
+from gelkit.images.formats import decode
 from gelkit.images.samples import draw_samples
 from gelkit.own_output import PNG_TEXT
 
@@ -161,3 +163,74 @@ def test_a_picture_that_may_not_be_read_is_left_to_stage_one(gels: Path) -> None
     """One file of somebody else's would end the run instead of being named."""
     (gels / "good/1.png").chmod(0)
     assert _read(gels) == (["bad/1.png", "good/1.png"], {})
+
+
+def _saved(path: Path, format_: str) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), 100).save(path, format_)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".jfif", ".JPE", ".jp2", ".j2k", ".avif", ".heic", ".hif"])
+def test_further_endings_are_images(ending: str, gels: Path) -> None:
+    """A telephone's photographs, or what a browser saves, would be left aside."""
+    (gels / f"good/2{ending}").write_bytes(b"")
+    assert _read(gels)[0] == ["bad/1.png", "good/1.png", f"good/2{ending}"]
+
+
+@pytest.mark.parametrize(
+    "format_", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF"]
+)
+def test_without_an_ending_an_image_is_known_by_its_content(format_: str, gels: Path) -> None:
+    """Exports of systems that name files by numbers would be left aside."""
+    data = _saved(gels / "good/0042", format_)
+    assert _read(gels)[0] == ["bad/1.png", "good/0042", "good/1.png"]
+    assert decode(data).record.format == format_
+
+
+NO_IMAGES = {
+    "a text": b"Read me first.\n",
+    "a text about BMP": b"BMP files are kept in the folder of the year, see below.\n",
+    "a text about GIF": b"GIF is not for gels: it has 256 colours\n",
+    "a film": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(40),
+    "sound": b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0" + bytes(40),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_without_an_ending_nothing_else_is_an_image(kind: str, gels: Path) -> None:
+    """Every README and Makefile would be an image that fails."""
+    (gels / "good/README").write_bytes(NO_IMAGES[kind])
+    _saved(gels / "good/notes.txt", "PNG")
+    os.mkfifo(gels / "good/pipe")
+    assert _read(gels)[0] == ["bad/1.png", "good/1.png"]
+    assert read_catalog(gels).skipped == ("good/README", "good/notes.txt", "good/pipe")
+
+
+def test_only_what_has_no_ending_is_opened(gels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of 100,000 files, on a network's disk above all, would take minutes to list."""
+    for number in range(30):
+        (gels / f"good/{number}.tif").touch()
+        (gels / f"good/{number}.txt").touch()
+    (gels / "good/LICENSE").touch()
+    opened: list[str] = []
+    monkeypatch.setattr(
+        folders, "read_beginning", lambda path, count: opened.append(path.name) or b""
+    )
+    assert len(read_catalog(gels)) == 32
+    assert opened == ["LICENSE"]
+
+
+def test_a_folder_of_foreign_files_says_what_to_do(gels: Path) -> None:
+    """Someone whose microscope writes its own files would hear that there are none."""
+    for name in ("a.czi", "b.CZI", "c.lif", "d.pdf", "e.npy", "f.zip", "README"):
+        (gels.parent / "own/day" / name).parent.mkdir(parents=True, exist_ok=True)
+        (gels.parent / "own/day" / name).touch()
+    with pytest.raises(UsageError) as refusal:
+        read_catalog(gels.parent / "own")
+    said = str(refusal.value)
+    assert "2 .czi, 1 .lif (microscope and imager files: export each as a 16-bit TIFF" in said
+    assert "1 .pdf (documents: save each figure as PNG or TIFF)" in said
+    assert "1 .zip (archives: unpack them)" in said
+    assert "1 without ending, 1 .npy. Give a folder" in said

@@ -66,7 +66,10 @@ def test_the_page_that_is_clearly_the_picture_is_taken(kind: str) -> None:
 def test_of_pages_of_equal_standing_one_must_be_chosen() -> None:
     """Of two exposures the first would be taken, whichever it is."""
     data = paged_tiff((GREY, {}), (OTHER, {}))
-    with pytest.raises(ImageError, match=r"Received: 2 pages of equal standing.*--page 1 to 2"):
+    with pytest.raises(
+        ImageError,
+        match=r"Received: 2 pages of equal standing.*1 to 2, in a manifest's column 'page'",
+    ):
         decode(data)
     with pytest.raises(ImageError, match="2 pages"):
         decode(paged_tiff((GREY, {}), (GREY[:, :30].copy(), {})))
@@ -75,7 +78,7 @@ def test_of_pages_of_equal_standing_one_must_be_chosen() -> None:
         assert np.array_equal(decoded.pixels, _fractions(values))
         assert (decoded.record.page, decoded.record.pages) == (page, 2)
         assert "page-chosen" not in decoded.record.flags
-    with pytest.raises(ImageError, match="--page from 1 to 2"):
+    with pytest.raises(ImageError, match="a page from 1 to 2"):
         decode(data, DecodeOptions(page=3))
 
 
@@ -110,7 +113,9 @@ CHANNELS = {
 @pytest.mark.parametrize("kind", CHANNELS)
 def test_of_several_channels_one_must_be_chosen(kind: str) -> None:
     """Of two dyes the first would be taken, or both be mixed."""
-    with pytest.raises(ImageError, match=r"2 channels of equal standing.*--channel 1 to 2"):
+    with pytest.raises(
+        ImageError, match=r"2 channels of equal standing.*1 to 2, in a manifest's column 'channel'"
+    ):
         decode(CHANNELS[kind])
     for channel, values in enumerate((GREY, OTHER), start=1):
         decoded = decode(CHANNELS[kind], DecodeOptions(channel=channel))
@@ -124,7 +129,7 @@ def test_of_several_channels_one_must_be_chosen(kind: str) -> None:
 def test_a_grey_picture_has_one_channel() -> None:
     """A choice meant for other files would be ignored without a word."""
     assert decode(tiff(GREY), DecodeOptions(channel=1)).record.channels == 1
-    with pytest.raises(ImageError, match="--channel from 1 to 1"):
+    with pytest.raises(ImageError, match="a channel from 1 to 1"):
         decode(tiff(GREY), DecodeOptions(channel=2))
 
 
@@ -405,3 +410,111 @@ def test_flipped_bytes_are_refused_or_keep_the_shape(
         return
     assert decoded.pixels.shape == (decoded.record.height, decoded.record.width)
     assert np.isfinite(decoded.pixels).all()
+
+
+EIGHT = (COLOUR >> 8).astype(np.uint8)
+LZW = {
+    "8-bit grey": (EIGHT[..., 0], {}),
+    "16-bit grey": (COLOUR[..., 0], {}),
+    "8-bit colour": (EIGHT, {"photometric": "rgb"}),
+    "8-bit colour and opacity": (
+        np.dstack([EIGHT, EIGHT[::-1, :, 0]]),
+        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+@pytest.mark.parametrize("kind", LZW)
+def test_lzw_needs_no_further_package(
+    kind: str, tile: tuple[int, int] | None, predictor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ImageJ and Photoshop save would need an extra, or lose bits or opacity without it."""
+    pytest.importorskip("imagecodecs", reason="only it writes the compression")
+    values, options = LZW[kind]
+    plain = decode(tiff(values, **options))
+    data = tiff(values, compression="lzw", predictor=predictor, tile=tile, **options)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    packed = decode(data)
+    assert np.array_equal(packed.pixels, plain.pixels)
+    assert packed.record == plain.record
+
+
+UNEQUAL = {
+    "16-bit colour": (COLOUR, {"photometric": "rgb"}),
+    "multiplied opacity": (
+        np.dstack([EIGHT, EIGHT[..., 0]]),
+        {"photometric": "rgb", "extrasamples": ["assocalpha"]},
+    ),
+    "a fourth dye": (
+        np.dstack([EIGHT, EIGHT[..., 0]]),
+        {"photometric": "rgb", "extrasamples": ["unspecified"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNEQUAL)
+def test_what_pillow_would_change_is_not_read_through_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file would have other values where imagecodecs is not installed."""
+    pytest.importorskip("imagecodecs", reason="only it writes the compression")
+    values, options = UNEQUAL[kind]
+    data = tiff(values, compression="lzw", **options)
+    assert np.array_equal(decode(data).pixels, decode(tiff(values, **options)).pixels)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(ImageError, match=r"gelkit\[formats\]"):
+        decode(data)
+
+
+DEEP_STACK = np.random.default_rng(2).integers(0, 60000, (3, 32, 48, 3), dtype=np.uint16)
+"""Of three sizes that are told apart by their places: slice, row, column, sample."""
+_OF_GREY, _OF_COLOUR = {"photometric": "minisblack"}, {"photometric": "rgb"}
+_PLANES = {"photometric": "rgb", "planarconfig": "separate"}
+AXES: dict[str, tuple[str, dict[str, object], list[int], str]] = {
+    "slices": ("ZYX", _OF_GREY, [0, 1, 2], "page"),
+    "times": ("TYX", _OF_GREY, [0, 1, 2], "page"),
+    "dyes": ("CYX", _OF_GREY, [0, 1, 2], "channel"),
+    "slices of colour": ("ZYXS", _OF_COLOUR, [0, 1, 2], "page"),
+    "times of colour": ("TYXS", _OF_COLOUR, [0, 1, 2], "page"),
+    "dyes of colour": ("CYXS", _OF_COLOUR, [0, 1, 2], "page"),
+    "slices of planes": ("ZSYX", _PLANES, [0, 1, 2], "page"),
+    "times, slices and dyes": ("TZCYX", _OF_GREY, [0, 1, 2, 3, 4, 5], "page"),
+}
+"""By what OME says: the axes, how they are stored, which pages there are, what they are."""
+
+
+def _of_axes(axes: str) -> npt.NDArray[np.uint16]:
+    if axes == "TZCYX":
+        return np.moveaxis(DEEP_STACK[:2], -1, 1)[:, np.newaxis]
+    if axes == "ZSYX":
+        return np.moveaxis(DEEP_STACK, -1, 1)
+    return DEEP_STACK if axes.endswith("S") else DEEP_STACK[..., 0]
+
+
+@pytest.mark.parametrize("kind", AXES)
+def test_what_ome_calls_a_channel_is_one_and_all_else_a_page(kind: str) -> None:
+    """Three slices of a stained gel would be taken for its red, green and blue."""
+    axes, options, pages, what = AXES[kind]
+    values = np.ascontiguousarray(_of_axes(axes))
+    data = tiff(values, ome=True, metadata={"axes": axes}, **options)
+    with pytest.raises(ImageError, match=f"{len(pages)} {what}s of equal standing"):
+        decode(data)
+    planes = values if axes.endswith("S") else values.reshape(-1, *values.shape[-2:])
+    for page in pages:
+        decoded = decode(data, DecodeOptions(**{what: page + 1}))
+        plane = DEEP_STACK[page] if "S" in axes else planes[page]
+        shown = plane if plane.ndim == 2 else plane @ np.array([0.299, 0.587, 0.114])
+        np.testing.assert_allclose(decoded.pixels, shown / 65535, atol=1e-6)
+        assert (decoded.record.page, decoded.record.pages) == (page + 1, len(pages))
+        assert ("colour" in decoded.record.flags) == ("S" in axes)
+
+
+def test_of_a_page_of_colour_a_channel_can_be_chosen() -> None:
+    """A dye of one slice could be had from no file that has several."""
+    data = tiff(DEEP_STACK, ome=True, metadata={"axes": "ZYXS"}, **_OF_COLOUR)
+    decoded = decode(data, DecodeOptions(page=2, channel=3))
+    assert np.array_equal(decoded.pixels, _fractions(DEEP_STACK[1, ..., 2]))
+    with pytest.raises(ImageError, match="3 pages"):
+        decode(data, DecodeOptions(channel=3))

@@ -55,6 +55,17 @@ def test_images_without_labels_are_told_before_heads_refuses_them() -> None:
     assert "No labels" not in "\n".join(_described(_inspected()))
 
 
+def test_of_many_classes_some_are_named_and_all_counted() -> None:
+    """The table of what was read would stand below a screen of names."""
+    images = tuple(
+        CatalogImage(Path("0.png"), "0.png", f"class {number:03}") for number in range(100)
+    )
+    catalog = Catalog("gels", (*images, images[7]))
+    first = describe_survey(catalog, Survey((), ())).splitlines()[0]
+    assert first.startswith("101 images (100 classes of 1 to 2 images: class 000 1, class 001 1")
+    assert first.endswith("class 009 1 and 90 more), 0 read:")
+
+
 def test_saturation_comes_with_advice() -> None:
     """A user would not know whether it matters."""
     (line,) = [x for x in _described(_inspected(flags=frozenset({"saturated"}))) if "satur" in x]

@@ -48,6 +48,7 @@ from gelkit.report.plots import (
     save_plots,
 )
 from gelkit.report.plots.calibration import draw_calibration
+from gelkit.report.plots.canvas import Drawing, house_style, render
 
 FOLDS, REPEATS = 3, 2
 HOSTILE = ("$x^2$ <b>&\"'", "_a\nb\u202e", "泳道 " + "long " * 20)
@@ -337,6 +338,72 @@ def test_whether_probabilities_can_be_believed_is_said(case: str) -> None:
     drawing = draw_calibration(replace(FIGURES, results=FIGURES.results.assign(**changed)))
     assert drawing is not None
     assert expected in drawing.caption
+
+
+CROWDED = ("confusion", "roc", "precision_recall", "map")
+
+
+@pytest.fixture(scope="module")
+def drawings() -> dict[str, Drawing]:
+    """Draw 32 classes whose long names differ in the middle."""
+    classes = tuple(f"gel of the {number:03}th preparation, long name" for number in range(32))
+    figures = _draw_figures(classes, ids=(1,), images=6 * 32)
+    with house_style():
+        return {name: PLOTS[name](figures) for name in CROWDED}
+
+
+@pytest.fixture(scope="module")
+def crowded(drawings: dict[str, Drawing]) -> dict[str, Plot]:
+    """Return the same as pictures."""
+    with house_style():
+        return {name: render(name, drawing) for name, drawing in drawings.items()}
+
+
+@pytest.mark.parametrize("name", CROWDED)
+def test_a_plot_of_many_classes_fits_on_a_page(crowded: dict[str, Plot], name: str) -> None:
+    """One would scroll past metres of what nobody can read."""
+    width, height = Image.open(io.BytesIO(crowded[name].png)).size
+    assert height < 1.2 * width
+    assert len(crowded[name].svg) < 2e6
+    assert len(crowded[name].alt) < 9000
+
+
+@pytest.mark.parametrize("name", ["confusion", "roc", "map"])
+def test_names_that_differ_in_the_middle_are_told_apart(
+    crowded: dict[str, Plot], name: str
+) -> None:
+    """All classes would be called 'gel of the...long name'."""
+    texts = _texts(crowded[name].svg)
+    told = {found[0] for text in texts if (found := re.search(r"…\d{3}th…", text))}
+    assert len(told) >= 10
+    assert not any("gel of" in text for text in texts)
+
+
+def test_of_many_classes_the_hardest_have_curves(crowded: dict[str, Plot]) -> None:
+    """Ten classes would be drawn because they come first, and be taken for all."""
+    texts = _texts(crowded["roc"].svg)
+    assert "the best one's 10 hardest classes" in texts
+    areas = [float(text.rsplit(" ", 1)[1]) for text in texts if re.search("…: [01][.]", text)]
+    (mean,) = [float(text.split(" ")[0]) for text in texts if re.match(r"0\.\d+ \(", text)][:1]
+    assert len(areas) == 10
+    assert max(areas) < mean
+
+
+def test_of_many_classes_the_map_marks_some_and_no_two_alike(
+    drawings: dict[str, Drawing],
+) -> None:
+    """The eleventh class would look like the first."""
+    assert "The 30 largest of 32 classes are marked." in drawings["map"].caption
+    others, *classes, wrong = drawings["map"].figure.axes[0].get_lines()
+    assert (others.get_label(), wrong.get_label()) == ("other classes", "mostly predicted wrong")
+    assert len(others.get_xdata()) == 2 * 6
+    assert len({(line.get_color(), line.get_marker()) for line in classes}) == 30
+
+
+def test_the_confusion_of_many_classes_names_what_is_mistaken(crowded: dict[str, Plot]) -> None:
+    """A grid of colours without a number would leave the reader with nothing."""
+    assert crowded["confusion"].caption.count("th preparation, long name for gel of the") == 5
+    assert not [text for text in _texts(crowded["confusion"].svg) if "%" in text]
 
 
 def test_a_map_of_many_images_draws_some_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def _results(count: int = 8, **columns: Any) -> pd.DataFrame:
         "n_images": 92,
         "n_groups": 73,
         "classes": ["gel", "001"],
+        "conf_mat": [[40.0, 6.0], [6.0, 40.0]],
         "weights": "ResNet18_Weights.IMAGENET1K_V1",
         "device": "cpu (x86)",
         "folds": 5,
@@ -266,3 +267,27 @@ def test_results_without_their_assessment_are_still_shown() -> None:
     text = describe_results(_results(), None, Path("out"))
     assert _shown_ids(text) == [8, 7, 6, 5, 4]
     assert "The best is" not in text
+
+
+def test_where_nearly_all_are_of_one_class_accuracy_is_put_in_its_place() -> None:
+    """An answer that never finds the rare class would be quoted as 95% accurate."""
+    crowded = {"conf_mat": [[190.0, 0.0], [10.0, 0.0]], "classes": ["common", "rare"]}
+    results = _results(4, **crowded).assign(
+        accuracy=[0.95, 0.96, 0.98, 0.6], balanced_accuracy=[0.5, 0.6, 0.76, 0.9]
+    )
+    said = _said(results, tied=(3,), cheapest=3)
+    assert (
+        "95% of the images are common: always answering that has an accuracy of 0.950, more than 1 "
+        "of the 4 reach. Look at the balanced accuracy, in which each class counts the same and "
+        "that answer has 0.500: the highest is 0.900, of 4 (cpu, resnet18, single, adam4)."
+    ) in said
+    even = _said(results.assign(conf_mat=[[[70.0, 0.0], [30.0, 0.0]]] * 4), tied=(3,), cheapest=3)
+    assert "always answering" not in even
+
+
+def test_of_many_classes_some_are_named_and_all_counted() -> None:
+    """The answer would stand below a screen of names."""
+    classes = [f"class {number:03}" for number in range(100)]
+    lines = describe_results(_results(classes=classes), ASSESSMENT, Path("out")).splitlines()
+    assert "100 classes: class 000, class 001" in lines[0]
+    assert "class 009 and 90 more; 4 x" in " ".join(lines[:3])

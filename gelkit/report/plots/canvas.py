@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,6 +169,28 @@ def short(name: str, most: int = 26) -> str:
     if len(name) <= most:
         return name
     return f"{name[: most // 2]}…{name[1 - most + most // 2 :]}"
+
+
+def short_names(names: Sequence[str], most: int = 26) -> list[str]:
+    """Return names as :func:`short` does; without the words that all share if that tells none.
+
+    >>> short_names(["gel of the 1st preparation", "gel of the 2nd preparation"], most=12)
+    ['…1st…', '…2nd…']
+    """
+    shortened = [short(name, most) for name in names]
+    if len(set(shortened)) == len(set(names)) or len(set(names)) < 2:
+        return shortened
+    start, end = _shared_words(names), _shared_words([name[::-1] for name in names])
+    told = [name[start : len(name) - end] or name for name in names]
+    around = ["…" if start else "", "…" if end else ""]
+    return [short(f"{around[0]}{name}{around[1]}", most) for name in told]
+
+
+def _shared_words(names: Sequence[str]) -> int:
+    """Return the length of the whole words that all names begin with."""
+    letters = zip(*names, strict=False)
+    shared = "".join(its[0] for its in takewhile(lambda its: len(set(its)) == 1, letters))
+    return len(shared) - len(re.split(r"[\W_]", shared)[-1])
 
 
 def readable(share: float) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from gelkit.heads.maps import map_embeddings
-from gelkit.report.plots.canvas import COLOURS, MARKERS, Drawing, new_figure, short
+from gelkit.report.plots.canvas import COLOURS, MARKERS, Drawing, new_figure, short_names
 from gelkit.report.plots.figures import Figures
 from gelkit.report.plots.svg import INK
 from gelkit.text import shown
@@ -24,6 +24,8 @@ MOST_POINTS = 800
 
 _HEIGHT = 4.4  # inches
 _LEGEND_COLUMNS = 3
+_MOST_CLASSES = 30
+"""Of more classes the largest have a colour and a mark of their own, and the others none."""
 
 
 def draw_map(figures: Figures) -> Drawing | None:
@@ -37,8 +39,10 @@ def draw_map(figures: Figures) -> Drawing | None:
     drawn = _lot(len(embeddings), figures.seed)
     places = map_embeddings(embeddings[drawn])
     wrong = (its.probabilities[figures.winner].argmax(axis=2) != its.targets).mean(axis=0) > 0.5
-    figure, (axes,) = new_figure(_HEIGHT + 0.17 * -(-len(figures.classes) // _LEGEND_COLUMNS))
-    _draw_classes(axes, places, its.targets[drawn], [short(name, 20) for name in figures.classes])
+    marked = _marked_classes(its.targets, len(figures.classes))
+    figure, (axes,) = new_figure(_HEIGHT + 0.17 * -(-len(marked) // _LEGEND_COLUMNS))
+    names = short_names(figures.classes, 20)
+    _draw_classes(axes, places, its.targets[drawn], {number: names[number] for number in marked})
     axes.plot(
         *places[wrong[drawn]].T,
         "o",
@@ -61,7 +65,10 @@ def draw_map(figures: Figures) -> Drawing | None:
         fontsize=8,
     )
     return Drawing(
-        TITLE, _caption(len(embeddings), len(drawn)), _alt(figures, its.targets, wrong), figure
+        TITLE,
+        _caption(len(embeddings), len(drawn), len(figures.classes)),
+        _alt(figures, its.targets, wrong),
+        figure,
     )
 
 
@@ -71,14 +78,31 @@ def _lot(count: int, seed: int) -> npt.NDArray[np.int64]:
     return np.sort(chosen)
 
 
+def _marked_classes(targets: npt.NDArray[np.int64], count: int) -> list[int]:
+    """Return the numbers of the classes that have marks of their own, in order."""
+    sizes = np.bincount(targets, minlength=count)
+    largest = np.argsort(-sizes, kind="stable")[:_MOST_CLASSES]
+    return [int(number) for number in np.sort(largest)]
+
+
 def _draw_classes(
     axes: Axes,
     places: npt.NDArray[np.float64],
     targets: npt.NDArray[np.int64],
-    names: list[str],
+    names: Mapping[int, str],
 ) -> None:
-    styles = zip(names, cycle(COLOURS), cycle(MARKERS), strict=False)
-    for number, (name, colour, marker) in enumerate(styles):
+    """Draw the classes that are named, each with its own pair of colour and mark, and the others.
+
+    :param names: by the classes' numbers.
+    """
+    others = ~np.isin(targets, list(names))
+    if others.any():
+        axes.plot(
+            *places[others].T, ".", color=INK, alpha=0.35, markersize=4, label="other classes"
+        )
+    for place, (number, name) in enumerate(names.items()):
+        turn, kind = divmod(place, len(COLOURS))
+        colour, marker = COLOURS[kind], MARKERS[(kind + turn) % len(MARKERS)]
         axes.plot(
             *places[targets == number].T,
             marker,
@@ -90,14 +114,17 @@ def _draw_classes(
         )
 
 
-def _caption(images: int, drawn: int) -> str:
+def _caption(images: int, drawn: int, classes: int) -> str:
     which = f"{drawn} of the {images} images, drawn by lot" if drawn < images else "All images"
+    some = ""
+    if classes > _MOST_CLASSES:
+        some = f"The {_MOST_CLASSES} largest of {classes} classes are marked. "
     return (
         f"{which}, laid out by t-SNE such that those with near embeddings are near each other. "
         "Rings mark images that the best configuration predicts wrong, out of fold, in most "
-        "repeats. Who is near whom means something; distances between clusters, their sizes and "
-        "the axes do not, and clusters can appear where there are none. The heads do not see this "
-        "map but the whole embedding."
+        f"repeats. {some}Who is near whom means something; distances between clusters, their "
+        "sizes and the axes do not, and clusters can appear where there are none. The heads do not "
+        "see this map but the whole embedding."
     )
 
 
@@ -107,4 +134,5 @@ def _alt(figures: Figures, targets: npt.NDArray[np.int64], wrong: npt.NDArray[np
         f"{np.count_nonzero(wrong & (targets == number))} of them mostly predicted wrong"
         for number, name in enumerate(figures.classes)
     ]
-    return f"Map of {len(targets)} embeddings by class: {'; '.join(counts)}."
+    more = f"; and {len(counts) - _MOST_CLASSES} more classes" if counts[_MOST_CLASSES:] else ""
+    return f"Map of {len(targets)} embeddings by class: {'; '.join(counts[:_MOST_CLASSES])}{more}."

@@ -11,7 +11,7 @@ import numpy as np
 
 from gelkit.heads.curves import Curve, precision_recall_curve, roc_curve
 from gelkit.heads.datasets import positive_class
-from gelkit.report.plots.canvas import COLOURS, LINES, Drawing, listed, new_figure, short
+from gelkit.report.plots.canvas import COLOURS, LINES, Drawing, listed, new_figure, short_names
 from gelkit.report.plots.figures import Figures
 from gelkit.report.plots.svg import INK
 from gelkit.text import shown
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROC_TITLE = "ROC curves"
 PRECISION_RECALL_TITLE = "Precision against recall"
+HARDEST = f"the best one's {len(COLOURS)} hardest classes"
 
 _PANEL = 2.9  # inches
 _LINE = 0.17
@@ -121,13 +122,22 @@ def _curves(figures: Figures, compute: Compute, classes: Sequence[int]) -> dict[
 
 
 def _by_class(figures: Figures, curve: Curve, classes: Sequence[int]) -> dict[str, Curve]:
-    """Return what a mean over several classes is the mean of, by the classes' names and areas."""
+    """Return what a mean over several classes is the mean of, by the classes' names and areas.
+
+    Of more classes than there are colours, those with the smallest areas.
+    """
     if len(classes) == 1:
         return {}
+    places = np.flatnonzero(~np.isnan(curve.areas))
+    if len(places) > len(COLOURS):
+        hardest = np.argsort(curve.areas[places], kind="stable")[: len(COLOURS)]
+        places = np.sort(places[hardest])
+    names = short_names(figures.classes, 18)
     return {
-        f"{short(figures.classes[number], 18)}: {area:.3f}": replace(curve, y=y)
-        for number, y, area in zip(classes, curve.by_class, curve.areas, strict=True)
-        if not np.isnan(area)
+        f"{names[classes[place]]}: {curve.areas[place]:.3f}": replace(
+            curve, y=curve.by_class[place]
+        )
+        for place in map(int, places)
     }
 
 
@@ -157,7 +167,7 @@ def _draw(leaders: Mapping[str, Curve], by_class: Mapping[str, Curve]) -> tuple[
         panel.set_ylim(-0.01, 1.02)
     if by_class:
         axes[0].set_title("mean over classes")
-        axes[1].set_title("the best one's classes")
+        axes[1].set_title("the best one's classes" if len(by_class) < len(COLOURS) else HARDEST)
     return figure, axes
 
 
