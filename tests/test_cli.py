@@ -265,7 +265,7 @@ def _results_are_a_file() -> tuple[str, ...]:
 MISTAKES = {
     "one class": (_one_class, 2, "Expected at least two classes"),
     "few images": (_fewer_images_than_folds, 2, "Expected at least 6 groups in each class"),
-    "empty folder": (_empty_folder, 2, "Received: no image"),
+    "empty folder": (_empty_folder, 2, "Received: none"),
     "no such path": (lambda: ("features", "nowhere"), 2, "does not exist"),
     "no TPU": (_without_tpu, 1, "add --emulate-tpu"),
     "no weights": (_without_weights, 1, "Download https://download.pytorch.org"),

@@ -25,6 +25,8 @@ Fractions: TypeAlias = "npt.NDArray[np.float64]"
 
 _TOLERANCE = 1.6 / 255
 """Luminance and transparency are each rounded to 8 bits by one of the two."""
+_TOLERANCE_OF_INKS = 3 / 255
+"""OpenCV rounds each colour of inks up, and their luminance once more."""
 _BITMAP_HEAD = 54
 """Bytes of a BMP before its palette."""
 _WEIGHTS = (0.114, 0.587, 0.299)
@@ -39,13 +41,14 @@ def opinion(data: bytes, decoded: DecodedImage) -> str:
         return UNREAD
     own = decoded.pixels / (255 if decoded.pixels.dtype == np.uint8 else 1)
     others = [_shown(stored, decoded.record, premultiplied) for premultiplied in (False, True)]
-    if any(_agree(own, other) for other in others):
+    tolerance = _TOLERANCE_OF_INKS if "inks-by-rule" in decoded.record.flags else _TOLERANCE
+    if any(_agree(own, other, tolerance) for other in others):
         return AGREE
     return _cause(data, decoded.record, stored)
 
 
-def _agree(own: Fractions, other: Fractions) -> bool:
-    return own.shape == other.shape and bool((np.abs(own - other) <= _TOLERANCE).all())
+def _agree(own: Fractions, other: Fractions, tolerance: float) -> bool:
+    return own.shape == other.shape and bool((np.abs(own - other) <= tolerance).all())
 
 
 def _stored(data: bytes, page: int) -> npt.NDArray[Any] | None:
@@ -164,6 +167,7 @@ _CAUSES: dict[str, Callable[[DecodeRecord, npt.NDArray[Any]], bool]] = {
     "of several grey samples OpenCV returns the first, with 8 bits": lambda record, stored: (
         " x " in record.mode and stored.ndim == 2
     ),
+    "OpenCV knows no profiles of inks": lambda record, stored: "inks-by-profile" in record.flags,
     "OpenCV ignores the one grey that a PNG may call transparent": (
         lambda record, stored: (
             record.format == "PNG" and "transparent" in record.flags and stored.ndim == 2

@@ -18,6 +18,7 @@ from tests.images.made_files import (
     bio_rad_1sc,
     bio_rad_scn,
     bitmap,
+    heic,
     paged_tiff,
     png_16_bit_colour,
     saved,
@@ -251,11 +252,27 @@ def scans_scn() -> Sequence[bytes]:
     ]
 
 
+def shared_pictures() -> Sequence[bytes]:
+    """Return what archives, the web and phones save: JPEG 2000, AVIF and HEIC."""
+    grey, colour = Image.fromarray(GREY), Image.fromarray(COLOUR)
+    see_through = Image.fromarray(np.dstack([COLOUR, OPACITY]))
+    return [
+        saved(colour, "JPEG2000"),
+        saved(see_through, "JPEG2000"),
+        saved(grey, "JPEG2000", no_jp2=True),
+        saved(Image.fromarray(DEEP), "JPEG2000"),
+        saved(grey, "AVIF", max_threads=1),
+        saved(see_through, "AVIF", max_threads=1),
+        heic(COLOUR),
+        heic(DEEP, orientation=6),
+    ]
+
+
 def others() -> Sequence[bytes]:
     """Return what begins as formats that are not read do, and what is no image at all."""
     signatures = {
         0: (b"%PDF-1.7", b"%!PS-Adobe-3.0 EPSF-3.0", b"\x89HDF\r\n\x1a\n", b"PK\3\4", b"8BPS"),
-        4: (b"ftypheic", b"ftypavif"),
+        4: (b"ftypmif1",),
         128: (b"DICM",),
         344: (b"n+1\0",),
     }
@@ -270,7 +287,6 @@ def others() -> Sequence[bytes]:
         saved(Image.fromarray(GREY), "PPM"),
         saved(Image.fromarray(COLOUR), "TGA"),
         saved(Image.fromarray(COLOUR), "EPS"),
-        saved(Image.fromarray(COLOUR), "JPEG2000"),
         saved(Image.fromarray(GREY), "ICO"),
     ]
 

@@ -162,6 +162,7 @@ TARGETS = {
     "GIF": _image(corpus.gifs, mutations.GENERIC),
     "BMP": _image(corpus.bmps, mutations.GENERIC),
     "WebP": _image(corpus.webps, mutations.GENERIC),
+    "JPEG 2000, AVIF, HEIC": Target(corpus.shared_pictures, mutations.GENERIC, _decoder),
     "other formats": _image(corpus.others, mutations.GENERIC),
     "manifest": Target(lambda: corpus.MANIFESTS, mutations.TEXT, _manifest_reader),
     "results": Target(corpus.results, mutations.TEXT, _results_reader),
