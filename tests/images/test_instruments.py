@@ -62,7 +62,7 @@ def test_scn_knows_its_scanners_largest_number(order: str) -> None:
 def test_of_several_scans_one_must_be_chosen() -> None:
     """Of a multichannel blot the first dye would be taken."""
     data = bio_rad_scn(COUNTS, OTHER)
-    with pytest.raises(ImageError, match="--channel 1 to 2"):
+    with pytest.raises(ImageError, match="gels, 1 to 2, in a manifest"):
         decode(data)
     decoded = decode(data, DecodeOptions(channel=2))
     np.testing.assert_allclose(_counts(decoded, 65535), OTHER, atol=0.01)
