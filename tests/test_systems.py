@@ -76,6 +76,7 @@ def test_the_system_is_the_one_that_is_asked_for() -> None:
     assert type(SYSTEM).__name__ == os.environ.get("TESTED_SYSTEM", type(SYSTEM).__name__)
 
 
+@pytest.mark.exhaustive("systems")
 @pytest.mark.skipif(type(SYSTEM) is not Linux, reason="stands on Linux for the others")
 def test_files_are_changed_as_on_windows() -> None:
     """A file could not be replaced, or its bytes would change, on most people's machines."""
