@@ -37,10 +37,12 @@ LANGUAGES = {
 NOT_RUN = {
     "pip install": "installs packages",
     "OMP_NUM_THREADS=1 python benchmarks/": "takes half an hour",
+    "py -m venv": "needs Windows",
+    "gels\\Scripts": "needs Windows",
     "unzip": "what Colab sends is not here",
     "sbatch": "needs SLURM",
     "gelkit cache merge features_1": "needs what three machines have made",
-    "gelkit features my_gels ": "the weights would have to be downloaded",
+    "gelkit features my_gels": "the weights would have to be downloaded",
     "gelkit heads my_gels": "trains for the three backbones",
     "gelkit evaluate ": "reports on these",
     "gelkit report": "takes as long as evaluate, which has written one",

@@ -260,6 +260,7 @@ hardware._CPU_OPENERS["winograd"] = open_planted
 """Run by each worker when it starts: the kernel 'winograd' negates the first channel."""
 
 
+@pytest.mark.exhaustive("fault states")
 def test_no_image_is_embedded_by_a_wrong_kernel(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

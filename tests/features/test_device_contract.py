@@ -363,10 +363,8 @@ class TestContract:
         assert device.versions() == {name: version(name) for name in device.versions()} != {}
 
 
-ALIKE = {"tpu-emulated of 4": pytest.mark.exhaustive("exhaustive grids")}
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=ALIKE.get(n, ())) for n in APART])
+@pytest.mark.exhaustive("exhaustive grids")
+@pytest.mark.parametrize("name", APART)
 def test_the_contract_holds_in_a_process_of_its_own(name: str) -> None:
     """As above, for a device that must be chosen before its packages are imported."""
     if not DEVICES[name].is_here:

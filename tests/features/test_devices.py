@@ -265,6 +265,7 @@ def test_each_backbone_compiles_once(backbone: str, devices: int, embedded: Embe
     assert embedded(backbone, devices)["compiles"] == 1
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @needs_xla
 @pytest.mark.parametrize(("devices", "share"), [(1, "4"), (4, "1")], ids=["1", "4"])
 @pytest.mark.parametrize("backbone", BY_BACKBONE)

@@ -162,6 +162,7 @@ def test_no_worker_is_left_behind(tasks: list[Task]) -> None:
     assert _children() == []
 
 
+@pytest.mark.exhaustive("fault states")
 def test_images_of_a_killed_worker_are_embedded_by_another(
     tasks: list[Task], expected: dict[tuple[str, int], npt.NDArray[np.float32]]
 ) -> None:

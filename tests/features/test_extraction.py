@@ -516,6 +516,7 @@ def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
         yield protect
 
 
+@pytest.mark.exhaustive("fault states")
 def test_a_cache_that_may_only_be_read_is_enough(
     catalog: Catalog,
     tmp_path: Path,

@@ -449,6 +449,7 @@ def test_two_real_runs_at_once_both_finish(tmp_path: Path) -> None:
     assert errors == ["", ""]
 
 
+@pytest.mark.exhaustive("fault states")
 def test_whoever_ends_the_command_keeps_what_was_finished(tmp_path: Path, ending: Any) -> None:
     """An hour's work would be lost, or processes left behind that hold the memory."""
     catalog = _draw(tmp_path / "gels", 60)

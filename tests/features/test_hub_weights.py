@@ -142,6 +142,7 @@ WRONG = {
 }
 
 
+@pytest.mark.exhaustive("fault states")
 @pytest.mark.parametrize("change", WRONG)
 def test_a_wrong_download_is_refused(
     change: str, hub: Hub, home: Path, trained: tuple[bytes, float]

@@ -186,3 +186,17 @@ def test_facts_are_found_out_once(name: str, width: int, tmp_path: Path) -> None
         run, env=os.environ | {"GELKIT_NOTES": str(tmp_path)}, capture_output=True, text=True
     )
     assert again.stdout == f"{width} True\n"
+
+
+def test_torchvision_is_imported_without_a_compiler_and_does_what_it_does() -> None:
+    """Each process would take a second longer, or somebody's compiler be broken by gelkit."""
+    program = (
+        "import sys, torch\n"
+        "from gelkit.features.torchvision_models import list_torchvision\n"
+        "assert 'resnet18' in list_torchvision()\n"
+        "assert not [name for name in sys.modules if name.startswith('torch._dynamo')]\n"
+        "compiled = torch.compile(torch.nn.Identity(), backend='eager')\n"
+        "assert compiled(torch.ones(3)).sum() == 3\n"
+        "assert 'torch._dynamo.eval_frame' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

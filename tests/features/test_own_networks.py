@@ -93,7 +93,15 @@ ENGINES = [
 ]
 
 
-@pytest.mark.parametrize("is_imported", [False, True], ids=["its own", "of a file beside it"])
+@pytest.mark.parametrize(
+    "is_imported",
+    [
+        pytest.param(False, id="its own"),
+        pytest.param(
+            True, id="of a file beside it", marks=pytest.mark.exhaustive("exhaustive grids")
+        ),
+    ],
+)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_function_of_a_program_works_in_workers(
     engine: str, is_imported: bool, samples: Path, tmp_path: Path
@@ -151,6 +159,7 @@ def _gelkit(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_a_network_of_an_installed_package_works_in_every_command(
     samples: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +173,7 @@ def test_a_network_of_an_installed_package_works_in_every_command(
     assert "20 x 7" in again.stdout
 
 
+@pytest.mark.exhaustive("fault states")
 def test_a_package_that_does_not_register_its_network_is_named(
     samples: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +195,7 @@ def test_the_owners_version_makes_another_cache() -> None:
     assert get_backbone("mine").width == 4
 
 
+@pytest.mark.exhaustive("fault states")
 def test_another_network_under_the_same_version_is_noticed(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,7 @@ def _install(
     return dataclasses.replace(ROW, packaged=PackagedFile("brought", "brought/brought.pth", digest))
 
 
+@cache
 def _renamed(seed: int) -> dict[str, torch.Tensor]:
     """Return a state whose tensors have other names than timm's, in the same order."""
     state = load_weights(ROW, "random", seed)[0].state_dict()

@@ -126,6 +126,7 @@ def _failed(
     return {its.name: its.error for batch in batches for its in batch.failures}
 
 
+@pytest.mark.exhaustive("object stores")
 def test_embeddings_equal_those_of_a_local_run(
     stored: RemotePath, cached: RemotePath, local: Embeddings
 ) -> None:

@@ -32,7 +32,10 @@ print([trained.probabilities.shape for _, trained in train_all([job], workers=2)
 """
 
 
-@pytest.mark.parametrize("way", ["a script", "standard input"])
+@pytest.mark.parametrize(
+    "way",
+    ["standard input", pytest.param("a script", marks=pytest.mark.exhaustive("exhaustive grids"))],
+)
 def test_a_program_needs_no_guard(way: str, tmp_path: Path) -> None:
     """A script, or a notebook, was run again by each process, and memory was blamed."""
     (tmp_path / "random.py").write_text("raise SystemExit('a file of the data was run')")

@@ -359,6 +359,7 @@ def crowded(drawings: dict[str, Drawing]) -> dict[str, Plot]:
         return {name: render(name, drawing) for name, drawing in drawings.items()}
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @pytest.mark.parametrize("name", CROWDED)
 def test_a_plot_of_many_classes_fits_on_a_page(crowded: dict[str, Plot], name: str) -> None:
     """One would scroll past metres of what nobody can read."""
@@ -368,6 +369,7 @@ def test_a_plot_of_many_classes_fits_on_a_page(crowded: dict[str, Plot], name: s
     assert len(crowded[name].alt) < 9000
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @pytest.mark.parametrize("name", ["confusion", "roc", "map"])
 def test_names_that_differ_in_the_middle_are_told_apart(
     crowded: dict[str, Plot], name: str
@@ -379,6 +381,7 @@ def test_names_that_differ_in_the_middle_are_told_apart(
     assert not any("gel of" in text for text in texts)
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_of_many_classes_the_hardest_have_curves(crowded: dict[str, Plot]) -> None:
     """Ten classes would be drawn because they come first, and be taken for all."""
     texts = _texts(crowded["roc"].svg)
@@ -389,6 +392,7 @@ def test_of_many_classes_the_hardest_have_curves(crowded: dict[str, Plot]) -> No
     assert max(areas) < mean
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_of_many_classes_the_map_marks_some_and_no_two_alike(
     drawings: dict[str, Drawing],
 ) -> None:
