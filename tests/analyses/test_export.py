@@ -153,6 +153,7 @@ def _plain(catalog: Catalog) -> list[int]:
     return numbers
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_the_program_classifies_as_gelkit_does(
     trained: tuple[Catalog, Path], exported: Exported
 ) -> None:

@@ -62,7 +62,10 @@ def _prepared(device: Device, model: FrozenBackbone) -> Device:
 
 
 @pytest.mark.parametrize("kernel", [kernel for kernel in CPU_KERNELS if kernel != "openvino"])
-@pytest.mark.parametrize("backbone", QUICK)
+@pytest.mark.parametrize(
+    "backbone",
+    [pytest.param("resnet18", marks=pytest.mark.exhaustive("exhaustive grids")), "mobilenet-v3"],
+)
 def test_a_kernel_that_is_right_is_used(
     backbone: str, kernel: str, plain: dict[str, PlainTorch]
 ) -> None:

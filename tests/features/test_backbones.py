@@ -24,7 +24,7 @@ from gelkit.features.libraries import build_model
 from gelkit.features.weights import load_weights
 
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra pretrained")
-LARGE = {"vgg16": pytest.mark.exhaustive("exhaustive grids")}
+LARGE = dict.fromkeys(("resnet18", "vgg16"), pytest.mark.exhaustive("exhaustive grids"))
 
 
 @pytest.fixture(

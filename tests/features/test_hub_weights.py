@@ -102,6 +102,7 @@ def _run(
 NOWHERE = "http://127.0.0.1:9"
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_weights_are_fetched_once_and_named_by_commit_and_hash(
     hub: Hub, home: Path, trained: tuple[bytes, float]
 ) -> None:

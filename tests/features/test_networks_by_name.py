@@ -163,7 +163,7 @@ print(recipe.network.width, 'torch' in sys.modules)
     ("name", "width"),
     [
         pytest.param("mnasnet0_5", 1280, marks=grid),
-        pytest.param("timm/test_vit", 64, marks=needs_timm),
+        pytest.param("timm/test_vit", 64, marks=[needs_timm, grid]),
     ],
 )
 def test_facts_are_found_out_once(name: str, width: int, tmp_path: Path) -> None:
@@ -188,6 +188,7 @@ def test_facts_are_found_out_once(name: str, width: int, tmp_path: Path) -> None
     assert again.stdout == f"{width} True\n"
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_torchvision_is_imported_without_a_compiler_and_does_what_it_does() -> None:
     """Each process would take a second longer, or somebody's compiler be broken by gelkit."""
     program = (

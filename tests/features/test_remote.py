@@ -139,6 +139,7 @@ def test_embeddings_equal_those_of_a_local_run(
         assert np.array_equal(remote.records[name], column), name
 
 
+@pytest.mark.exhaustive("object stores")
 def test_a_second_run_computes_and_reads_nothing(
     stored: RemotePath, cached: RemotePath, server: StoreServer
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_second_run_computes_and_reads_nothing(
     assert server.count("GET", "prefix=gels") == 2  # is it a folder, and one walk
 
 
+@pytest.mark.exhaustive("object stores")
 @pytest.mark.parametrize("remote_data", [False, True], ids=["remote cache", "remote images"])
 def test_one_side_may_be_local(
     remote_data: bool,

@@ -179,6 +179,7 @@ print("gelkit" in sys.modules)
 """
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_a_saved_head_needs_keras_alone(make_embeddings: MakeEmbeddings, tmp_path: Path) -> None:
     """A head could not be used without gelkit, or would predict something else there."""
     embeddings = make_embeddings(LABELS * 3)
