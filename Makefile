@@ -59,9 +59,10 @@ docs: .venv/installed-test  ## build the documentation into docs/_build/html
 check: .venv/installed-dev  ## formatter, linter, type checker (as on Linux, macOS and Windows)
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy --platform linux
-	.venv/bin/mypy --platform darwin
-	.venv/bin/mypy --platform win32
+	@$(MAKE) --no-print-directory --jobs 2 types-on-linux types-on-darwin types-on-win32
+
+types-on-%:
+	.venv/bin/mypy --platform $* --cache-dir .mypy_cache/$*
 
 format: .venv/installed-dev  ## let the formatter and the linter mend what they can
 	.venv/bin/ruff format .
@@ -96,14 +97,14 @@ help:  ## list the targets and variables
 
 .venv/installed: .venv/bin/pip setup.cfg pyproject.toml
 	@echo "Installing gelkit and PyTorch into .venv (some minutes; help: make help)"
-	@$(if $(TORCH_INDEX),.venv/bin/pip install -qq --index-url "$(TORCH_INDEX)" "torch==2.9.*" "torchvision==0.24.*",true)
-	@.venv/bin/pip install -qq --editable ".[$(EXTRA)]"
+	@$(if $(TORCH_INDEX),.venv/bin/pip install -qq --no-compile --index-url "$(TORCH_INDEX)" "torch==2.9.*" "torchvision==0.24.*",true)
+	@.venv/bin/pip install -qq --no-compile --editable ".[$(EXTRA)]"
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	@.venv/bin/pip install -qq --editable ".[$(EXTRA),test]"
+	@.venv/bin/pip install -qq --no-compile --editable ".[$(EXTRA),test]"
 	@touch $@
 
 .venv/installed-dev: .venv/installed-test
-	@.venv/bin/pip install -qq --editable ".[$(EXTRA),dev]"
+	@.venv/bin/pip install -qq --no-compile --editable ".[$(EXTRA),dev]"
 	@touch $@
