@@ -60,15 +60,17 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out exhaustive tests, unless all were asked for; begin with those that take minutes.
+    """Leave out exhaustive tests, unless all or they by name were asked for.
 
-    Else these would run last, in one process, while the others have nothing left to do.
+    Begin with those that take minutes: else these would run last, in one process, while the others
+    have nothing left to do.
     """
-    left = [item for item in items if _kind(item) is not None]
+    named = set(config.args)
+    left = [item for item in items if _kind(item) is not None and item.nodeid not in named]
     items.sort(key=lambda item: _kind(item) != "instruction sets")
     if left and not config.getoption("all"):
         config.stash[_LEFT].update(_kind(item) or "" for item in left)
-        items[:] = [item for item in items if _kind(item) is None]
+        items[:] = [item for item in items if _kind(item) is None or item.nodeid in named]
         config.hook.pytest_deselected(items=left)
 
 

@@ -98,6 +98,7 @@ def test_without_a_test_set_evaluate_shows_what_there_is(project: Path, tmp_path
     assert "RANDOM weights" in output
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_what_gelkit_wrote_is_not_read_as_data(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

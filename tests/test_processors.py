@@ -30,6 +30,8 @@ PROCESSORS = {
 ARITHMETIC = (
     "tests/features/test_agreement.py",
     "tests/features/test_device_contract.py",
+    "tests/features/test_device_contract.py::"
+    "test_the_contract_holds_in_a_process_of_its_own[tpu-emulated of 1]",
     "tests/features/test_devices.py::test_every_kernel_gives_what_plain_torch_gives",
     "tests/features/test_devices.py::test_the_emulated_tpu_agrees",
     "tests/features/test_engines.py::test_rows_depend_on_nothing_but_the_image",

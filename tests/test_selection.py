@@ -31,6 +31,11 @@ SELECTIONS = {
         (),
     ),
     "all": (("--all",), ("4 passed",), ("left to make test-all",)),
+    "by name": (
+        ("test_some.py::test_long", "test_some.py::test_elsewhere"),
+        ("1 passed",),
+        ("left to make test-all",),
+    ),
     "in processes": (
         ("--numprocesses", "2"),
         ("2 passed", "left to make test-all: 2", "1  fuzzing", "1  clusters"),

@@ -82,6 +82,7 @@ def embeddings(manifest: Path, cache: Path) -> Embeddings:
     return load(read_catalog(manifest), cache=cache, **QUICK)
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @pytest.mark.parametrize("part", PARTS)
 def test_each_channel_has_the_embedding_of_its_picture(part: str, embeddings: Embeddings) -> None:
     """All dyes of a blot would get the embedding of one of them, or of their mixture."""

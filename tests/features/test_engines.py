@@ -263,6 +263,7 @@ def test_what_a_worker_refuses_reaches_the_caller(tasks: list[Task], tmp_path: P
         list(run_workers(tasks, _setup(weights=str(tmp_path / "broken.pth")), workers=1))
 
 
+@pytest.mark.exhaustive("fault states")
 def test_what_is_imported_once_is_no_images_memory(tasks: list[Task]) -> None:
     """The first image would fail for what all of them need, and a broken import fail the rest."""
     setup = replace(_setup(1), rendering=Rendering(limits=Limits(memory=2**19)))

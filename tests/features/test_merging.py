@@ -31,6 +31,7 @@ def _failure(number: int, *, read: bool = True) -> Failure:
     return Failure(f"{number}.png", sha256_of(number) if read else "", "broken", retry=True)
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 @settings(deadline=None, max_examples=30)
 @given(
     held=st.lists(st.sets(st.integers(0, 30), min_size=1, max_size=8), max_size=2),

@@ -162,6 +162,7 @@ def test_a_file_of_another_model_is_refused(trained: Path) -> None:
     assert load_weights(RESNET, str(trained))[0].fc.out_features == 1000
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_random_weights_are_the_same_for_the_same_seed() -> None:
     """A demonstration could not be repeated, or would change the user's random numbers."""
     row = BACKBONES["mobilenet-v3"]

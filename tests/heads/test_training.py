@@ -181,6 +181,7 @@ def test_a_prediction_depends_on_no_other_held_out_image(case: str, embeddings: 
     assert not np.array_equal(after[:, 5], before[:, 5])
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_several_processes_give_the_same_results(embeddings: Embeddings, tmp_path: Path) -> None:
     """A machine with more cores would give other results."""
     torch.set_num_threads(os.cpu_count() or 1)  # a process of a pool has one thread

@@ -404,6 +404,7 @@ def test_of_many_classes_the_map_marks_some_and_no_two_alike(
     assert len({(line.get_color(), line.get_marker()) for line in classes}) == 30
 
 
+@pytest.mark.exhaustive("exhaustive grids")
 def test_the_confusion_of_many_classes_names_what_is_mistaken(crowded: dict[str, Plot]) -> None:
     """A grid of colours without a number would leave the reader with nothing."""
     assert crowded["confusion"].caption.count("th preparation, long name for gel of the") == 5
