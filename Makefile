@@ -97,14 +97,14 @@ help:  ## list the targets and variables
 
 .venv/installed: .venv/bin/pip setup.cfg pyproject.toml
 	@echo "Installing gelkit and PyTorch into .venv (some minutes; help: make help)"
-	@$(if $(TORCH_INDEX),.venv/bin/pip install -qq --no-compile --index-url "$(TORCH_INDEX)" "torch==2.9.*" "torchvision==0.24.*",true)
-	@.venv/bin/pip install -qq --no-compile --editable ".[$(EXTRA)]"
+	@$(if $(TORCH_INDEX),.venv/bin/pip install -qq --index-url "$(TORCH_INDEX)" "torch==2.9.*" "torchvision==0.24.*",true)
+	@.venv/bin/pip install -qq --editable ".[$(EXTRA)]"
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	@.venv/bin/pip install -qq --no-compile --editable ".[$(EXTRA),test]"
+	@.venv/bin/pip install -qq --editable ".[$(EXTRA),test]"
 	@touch $@
 
 .venv/installed-dev: .venv/installed-test
-	@.venv/bin/pip install -qq --no-compile --editable ".[$(EXTRA),dev]"
+	@.venv/bin/pip install -qq --editable ".[$(EXTRA),dev]"
 	@touch $@
