@@ -141,6 +141,6 @@ def _warn_of_power(folder: Path) -> None:
     logger.warning(
         "the file system of %s cannot make sure that what is written reaches the disk at once: "
         "after a loss of power, files of the last minute may be missing. What is missing in a "
-        "cache is computed anew",
+        "cache is computed again",
         str(folder),
     )

@@ -1,4 +1,4 @@
-"""Copies: new images that show a known picture, saved anew, brightened, cropped or inverted."""
+"""Copies: new images that show a known picture, saved again, brightened, cropped or inverted."""
 
 from __future__ import annotations
 

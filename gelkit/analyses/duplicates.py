@@ -6,7 +6,7 @@ gel, or a splice of two, is not seen; nor are two crops of one picture of which 
 other.
 
 Measured by ``benchmarks/duplicates.py``, with ten neighbours each and efficientnet-lite0 with
-ImageNet weights: 99 to 100% of 73 copies were found that were saved anew, turned, mirrored,
+ImageNet weights: 99 to 100% of 73 copies were found that were saved again, turned, mirrored,
 inverted, toned, or cropped by up to 20%; 93% at 30 and at 40%; 86% of annotated ones, and 82% of
 those inverted and cropped at once. Of 69,378 pairs of different images none was reported (at most
 53 in a million, with 95% confidence), nor any of 3,160 pairs of real blots and drawn images.

@@ -91,7 +91,7 @@ class Prediction:
     copy_of: str | None
     """The name of the training image that has the same bytes."""
     near_copy_of: str | None = None
-    """Otherwise that of one that shows the same picture, saved anew or changed a little."""
+    """Otherwise that of one that shows the same picture, saved again or changed a little."""
 
     @property
     def outcome(self) -> str:

@@ -207,7 +207,7 @@ def duplicates(
     searched_pairs: int,
     **recipe: Any,
 ) -> None:
-    """Find the images of DATA that show the same picture: saved anew, turned, inverted, cropped.
+    """Find the images of DATA that show the same picture: saved again, turned, inverted, cropped.
 
     Candidates come from perceptual hashes and from embeddings, and are confirmed on the pictures.
     Whole images are compared: a lane that was copied from one gel into another is not seen.

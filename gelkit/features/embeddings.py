@@ -49,7 +49,7 @@ class Embeddings:
     ``flags`` (images,), and ``intensity`` (images x statistics), whose columns are
     :data:`gelkit.images.likeness.INTENSITY_STATISTICS`."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Of pages and channels that the catalog names: their file's SHA-256, by their own."""
+    """The SHA-256 of the file of each page or channel that the catalog names, by its own."""
 
     def __len__(self) -> int:
         return len(self.values)

@@ -38,7 +38,7 @@ class Identified:
     failures: tuple[Failure, ...]
     """The images whose file cannot be read."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Of pages and channels that the catalog names: their file's SHA-256, by their own."""
+    """The SHA-256 of the file of each page or channel that the catalog names, by its own."""
     share: Share | None = None
     """Of a larger catalog: what is remembered of it goes into files of the share's own."""
 
